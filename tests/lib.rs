@@ -1,1 +1,15 @@
+//! The tests of lovol: real loop devices, real guests, and no mock of the kernel.
+//!
+//! They need root, loop devices and a few tools: `make check` installs the tools and runs them
+//! all, `cargo test smoke::` some of them. Every pool lives in a temporary directory of its own
+//! (beneath `$TMPDIR`), so they run side by side, and beside the machine's own volumes.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test fails by panicking, and its name says what it is about"
+)]
+
+mod smoke;
+mod support;

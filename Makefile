@@ -1,0 +1,56 @@
+# make demo     set up, build, and run lovol's main job on real loop devices
+# make check    set up, build, and pass every test
+# make bench    compare with one FICLONE inside a freeze, with btrfs, and with a plain file
+# make install  PREFIX=/usr/local DESTDIR=
+
+CARGO  ?= cargo
+PREFIX ?= /usr/local
+
+BIN     = $(or $(CARGO_TARGET_DIR),target)/release/lovol
+PAGES   = $(notdir $(wildcard man/*.8))
+
+bindir  = $(DESTDIR)$(PREFIX)/bin
+mandir  = $(DESTDIR)$(PREFIX)/share/man/man8
+bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+
+.PHONY: build demo check bench deps deps-check install uninstall clean
+.NOTPARALLEL:
+
+build:
+	$(CARGO) build --release --locked
+
+demo: deps build
+	tests/demo.sh $(BIN)
+
+check: deps-check
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+	shellcheck tests/*.sh .ci/run
+	$(CARGO) test --locked
+
+bench: deps-check
+	$(CARGO) bench --locked
+
+deps:
+	tests/install-deps.sh build
+
+deps-check:
+	tests/install-deps.sh check
+
+# Builds nothing, so that `make && sudo make install` never compiles as root.
+install:
+	install -D -m 0755 $(BIN) $(bindir)/lovol
+	install -d $(mandir)
+	install -m 0644 $(addprefix man/,$(PAGES)) $(mandir)
+	install -D -m 0644 completions/lovol.bash $(bashdir)/lovol
+	install -D -m 0644 completions/_lovol $(zshdir)/_lovol
+	install -D -m 0644 completions/lovol.fish $(fishdir)/lovol.fish
+
+uninstall:
+	rm -f $(bindir)/lovol $(addprefix $(mandir)/,$(PAGES))
+	rm -f $(bashdir)/lovol $(zshdir)/_lovol $(fishdir)/lovol.fish
+
+clean:
+	$(CARGO) clean

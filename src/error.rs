@@ -1,0 +1,365 @@
+//! One error type that holds facts, one place that words them, one match that gives the exit code.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What lovol's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, with the facts that the message needs.
+#[derive(Debug)]
+pub enum Error {
+    /// A system call failed: what was tried, on what, why.
+    Io {
+        /// A verb in the infinitive, such as `open`.
+        action: &'static str,
+        /// A path or a name.
+        on: String,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// An argument does not mean anything.
+    Usage {
+        /// What is wrong with it.
+        why: String,
+        /// What to type instead.
+        hint: String,
+    },
+    /// Root is needed.
+    NotRoot,
+    /// There is no pool at this place.
+    NoPool {
+        /// Where one was looked for.
+        dir: PathBuf,
+    },
+    /// The pool's own filesystem is not mounted: the marker beneath says so.
+    PoolNotMounted {
+        /// The mount point.
+        dir: PathBuf,
+        /// The image that belongs there.
+        image: PathBuf,
+    },
+    /// Others may write to the pool, or replace it.
+    UnsafePool {
+        /// The directory that others may change.
+        dir: PathBuf,
+        /// How they may.
+        why: String,
+    },
+    /// A filesystem lacks what a pool needs.
+    NotForPools {
+        /// The directory tried.
+        dir: PathBuf,
+        /// Its filesystem's type.
+        fstype: String,
+        /// What it lacks.
+        lacks: String,
+    },
+    /// No such volume, snapshot, or deleted volume.
+    NotFound {
+        /// Such as `volume`.
+        kind: &'static str,
+        /// The name that was given.
+        name: String,
+        /// What to type instead.
+        hint: Option<String>,
+    },
+    /// A name or path is taken.
+    Exists {
+        /// Such as `volume home`.
+        what: String,
+        /// What to type instead.
+        hint: Option<String>,
+    },
+    /// Something is in use.
+    InUse {
+        /// Such as `volume home`.
+        what: String,
+        /// Who or what uses it, such as `mounted on /home`.
+        by: Vec<String>,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// Another process holds a lock for longer than we are to wait.
+    Locked {
+        /// What is locked.
+        what: String,
+        /// The holder, if it could be found: such as `lovol, pid 12`.
+        holder: Option<String>,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// Not done, because it would be wrong, or because it did not turn out right.
+    Refused {
+        /// What was to be done, on what: such as `cannot snapshot home`.
+        what: String,
+        /// Why not.
+        why: String,
+        /// What to do instead.
+        hint: Option<String>,
+    },
+    /// A tool of the guest's filesystem is not installed.
+    NoTool {
+        /// The program.
+        program: String,
+        /// The package that has it.
+        package: &'static str,
+    },
+    /// A tool failed.
+    Tool {
+        /// The command as it was run.
+        command: String,
+        /// What it said.
+        said: String,
+    },
+    /// The index cannot be used.
+    Index {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A check found something.
+    Wrong {
+        /// How many things.
+        findings: usize,
+    },
+    /// Some of several were done, and some were not.
+    Partly {
+        /// How many failed.
+        failed: usize,
+        /// Of how many.
+        of: usize,
+        /// The first failure.
+        first: Box<Error>,
+    },
+}
+
+impl Error {
+    /// The exit code: 1 failed, 2 wrong usage, 3 locked too long, 4 partly done.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage { .. } => 2,
+            Self::Locked { .. } => 3,
+            Self::Partly { .. } => 4,
+            _ => 1,
+        }
+    }
+
+    /// What the user can type or do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { action, on, source } => io_hint(action, on, source),
+            Self::Usage { hint, .. } | Self::Index { hint, .. } => Some(hint.clone()),
+            Self::NotRoot => Some("run it as root, for example with sudo".into()),
+            Self::NoPool { dir } => Some(format!(
+                "'lovol init {0}' makes one; where {0} has no reflinks, 'lovol init --loop 100G {0}' does",
+                show_path(dir)
+            )),
+            Self::PoolNotMounted { dir, image } => Some(format!(
+                "mount it: mount -o loop {} {}",
+                show_path(image),
+                show_path(dir)
+            )),
+            Self::UnsafePool { dir, .. } => Some(format!(
+                "chown root {0} && chmod go-w {0}",
+                show_path(dir)
+            )),
+            Self::NotForPools { dir, .. } => Some(format!(
+                "'lovol init --loop 100G {}' puts the pool on an XFS image of its own",
+                show_path(dir)
+            )),
+            Self::NotFound { hint, .. }
+            | Self::Exists { hint, .. }
+            | Self::InUse { hint, .. }
+            | Self::Refused { hint, .. } => hint.clone(),
+            Self::Locked { .. } => Some("--wait SECONDS waits longer".into()),
+            Self::NoTool { package, .. } => Some(format!("install the package {package}")),
+            Self::Tool { .. } => None,
+            Self::Wrong { .. } => Some("'lovol check --repair' mends what can be mended without touching an image".into()),
+            Self::Partly { first, .. } => first.hint(),
+        }
+    }
+
+    /// The errno, if a system call failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Io { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    /// A failed system call.
+    pub fn io(action: &'static str, on: impl AsRef<Path>, source: io::Error) -> Self {
+        Self::Io { action, on: on.as_ref().to_string_lossy().into_owned(), source }
+    }
+
+    /// A refusal without a hint.
+    pub fn refused(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Refused { what: what.into(), why: why.into(), hint: None }
+    }
+
+    /// A wrong argument.
+    pub fn usage(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage { why: why.into(), hint: hint.into() }
+    }
+
+    /// The same error with a hint, where it may have one.
+    #[must_use]
+    pub fn with_hint(mut self, text: impl Into<String>) -> Self {
+        match &mut self {
+            Self::NotFound { hint, .. }
+            | Self::Exists { hint, .. }
+            | Self::InUse { hint, .. }
+            | Self::Refused { hint, .. } => *hint = Some(text.into()),
+            _ => {}
+        }
+        self
+    }
+}
+
+fn io_hint(action: &str, on: &str, source: &io::Error) -> Option<String> {
+    match source.raw_os_error()? {
+        libc::ENOSPC | libc::EDQUOT => {
+            Some("the pool's filesystem is full: delete snapshots, or purge the trash".into())
+        }
+        libc::EROFS => Some(format!("the filesystem of {on} is mounted read-only")),
+        libc::EACCES | libc::EPERM if !nix::unistd::geteuid().is_root() => {
+            Some("run it as root, for example with sudo".into())
+        }
+        libc::EIO => Some("the kernel's log ('dmesg') says which device failed".into()),
+        libc::ENOENT if on == "/dev/loop-control" => {
+            Some("load the kernel's loop module: modprobe loop".into())
+        }
+        libc::ETXTBSY if action == "clone" => Some("an active swap file cannot be cloned".into()),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { action, on, source } => {
+                write!(f, "cannot {action} {}: {}", printable(on), describe(source))
+            }
+            Self::Usage { why, .. } => f.write_str(&printable(why)),
+            Self::NotRoot => f.write_str("this needs root"),
+            Self::NoPool { dir } => write!(f, "no pool at {}", show_path(dir)),
+            Self::PoolNotMounted { dir, image } => write!(
+                f,
+                "the pool's own filesystem, {}, is not mounted at {}",
+                show_path(image),
+                show_path(dir)
+            ),
+            Self::UnsafePool { dir, why } => {
+                write!(f, "cannot use the pool: {} {why}", show_path(dir))
+            }
+            Self::NotForPools { dir, fstype, lacks } => write!(
+                f,
+                "cannot make a pool at {}: its filesystem ({}) {lacks}",
+                show_path(dir),
+                printable(fstype)
+            ),
+            Self::NotFound { kind, name, .. } => write!(f, "no {kind} named {}", printable(name)),
+            Self::Exists { what, .. } => write!(f, "{} exists already", printable(what)),
+            Self::InUse { what, by, .. } => {
+                write!(f, "{} is in use: {}", printable(what), printable(&by.join(", ")))
+            }
+            Self::Locked { what, holder, waited } => {
+                write!(f, "{} is locked", printable(what))?;
+                if let Some(holder) = holder {
+                    write!(f, " by {}", printable(holder))?;
+                }
+                write!(f, "; waited {} s for it", waited.as_secs())
+            }
+            Self::Refused { what, why, .. } => write!(f, "{}: {}", printable(what), printable(why)),
+            Self::NoTool { program, .. } => write!(f, "{program} is not installed"),
+            Self::Tool { command, said } => {
+                write!(f, "'{}' failed: {}", printable(command), printable(said.trim()))
+            }
+            Self::Index { path, why, .. } => {
+                write!(f, "cannot use the index {}: {}", show_path(path), printable(why))
+            }
+            Self::Wrong { findings: 1 } => f.write_str("1 thing is wrong"),
+            Self::Wrong { findings } => write!(f, "{findings} things are wrong"),
+            Self::Partly { failed, of, first } => write!(f, "{failed} of {of} failed; the first: {first}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::Partly { first, .. } => Some(first),
+            _ => None,
+        }
+    }
+}
+
+/// The kernel's reason without Rust's `(os error 5)`.
+fn describe(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => printable(&error.to_string()),
+    }
+}
+
+/// The text with every byte that a terminal would obey shown escaped.
+///
+/// Newlines stay out as well: one message, one line; a tool's several lines are joined by `; `.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => shown.push_str("; "),
+            c if c.is_control() || is_bidirectional_control(c) => {
+                shown.extend(c.escape_unicode());
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Characters that reorder the text around them, and so can show one name as another.
+fn is_bidirectional_control(character: char) -> bool {
+    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A path as it may be shown.
+#[must_use]
+pub fn show_path(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
+/// Says what was tried, on what, when a system call fails.
+pub trait Context<T> {
+    /// `action` is a verb in the infinitive, such as `open`; `on` a path or a name.
+    fn doing(self, action: &'static str, on: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn doing(self, action: &'static str, on: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|error| Error::io(action, on, error.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        assert_eq!(printable("a\x1b]0;x\x07b\u{202e}"), "a\\u{1b}]0;x\\u{7}b\\u{202e}");
+        assert_eq!(printable("first\nsecond"), "first; second");
+    }
+}

@@ -1,0 +1,239 @@
+//! Freezing filesystems for the time of one piece of work, and never for longer.
+//!
+//! Between FIFREEZE and FITHAW there are only the work (clone ioctls) and looks at the clock: no
+//! allocation, no output, no open.  Whatever would wait for the frozen filesystem (a page of this
+//! program, a log) is made ready before; signals wait until after.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::sys::mman::MlockAllFlags;
+use nix::sys::signal::SigSet;
+
+use crate::error::{Context, Error, Result};
+use crate::sys::guardian::{Guardian, Ward};
+use crate::sys::ioctl;
+use crate::sys::marker::State;
+
+/// How a freeze went.
+#[derive(Clone, Copy, Debug)]
+pub struct Frozen {
+    /// A moment at which everything was frozen.
+    pub at: Timestamp,
+    /// From the first FIFREEZE's call to the last FITHAW's return: what a writer may have waited.
+    pub time: Duration,
+}
+
+/// Looks at the clock, for work that is to give up in time.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// Whether there is time left.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        Instant::now() < self.0
+    }
+}
+
+/// How an attempt failed.
+#[derive(Debug)]
+enum Failure {
+    /// Somebody else has frozen it: try again later.
+    Busy,
+    /// Somebody else thawed it meanwhile: what was done is worth nothing.
+    Lost,
+    /// Anything else.
+    Error(Error),
+}
+
+/// Freezes all `wards`, runs `work`, thaws them, in this order and whatever happens.
+///
+/// Waits up to `patience` while one of them is frozen by somebody else.  A freeze that was lost
+/// on the way is tried again twice.  `name` is what a message calls the frozen thing.
+///
+/// # Errors
+/// [`Error::InUse`] when it stayed frozen by somebody else; else what freezing, `work` or thawing
+/// failed with.  Nothing is frozen by us then, unless the error says so.
+pub fn while_frozen(
+    name: &str,
+    wards: &[Ward],
+    limit: Duration,
+    patience: Duration,
+    mut work: impl FnMut(Deadline) -> io::Result<()>,
+) -> Result<Frozen> {
+    let started = Instant::now();
+    let mut losses = 0;
+    loop {
+        match attempt(name, wards, limit, &mut work) {
+            Ok(frozen) => return Ok(frozen),
+            Err(Failure::Busy) if started.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(Failure::Busy) => return Err(frozen_by_another(name)),
+            Err(Failure::Lost) if losses < 2 => losses += 1,
+            Err(Failure::Lost) => return Err(lost(name)),
+            Err(Failure::Error(error)) => return Err(error),
+        }
+    }
+}
+
+fn attempt(
+    name: &str,
+    wards: &[Ward],
+    limit: Duration,
+    work: &mut impl FnMut(Deadline) -> io::Result<()>,
+) -> Result<Frozen, Failure> {
+    for ward in wards {
+        ward.marker.set(State::Idle);
+    }
+    let signals = Blocked::all().doing("block", "signals").map_err(Failure::Error)?;
+    let guardian = Guardian::start(wards, limit).doing("fork", "the guardian").map_err(Failure::Error)?;
+    // Without the right to lock memory the freeze is as safe, only less surely short.
+    drop(nix::sys::mman::mlockall(MlockAllFlags::MCL_CURRENT));
+    let started = Instant::now();
+    let frozen = freeze_all(wards);
+    let at = Timestamp::now();
+    let worked = frozen.is_ok().then(|| work(Deadline(started + limit)));
+    let thawed = thaw_all(wards);
+    let time = started.elapsed();
+    drop(nix::sys::mman::munlockall());
+    if wards.iter().any(|ward| ward.marker.state() == State::Frozen) {
+        guardian.leave_it_to_you();
+    } else {
+        guardian.dismiss();
+    }
+    drop(signals);
+    if let Err(error) = frozen {
+        return Err(freeze_failure(name, error));
+    }
+    match thawed {
+        Ok(()) => {}
+        // Thawed by the guardian is thawed by ourselves: too late, which the work says better.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && time < limit => {
+            return Err(Failure::Lost);
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            return Err(Failure::Error(too_long(name, limit)));
+        }
+        Err(error) => return Err(Failure::Error(not_thawed(name, &error))),
+    }
+    match worked {
+        Some(Err(error)) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
+            Err(Failure::Error(too_long(name, limit)))
+        }
+        Some(Err(error)) => Err(Failure::Error(Error::io("clone", name, error))),
+        _ => Ok(Frozen { at, time }),
+    }
+}
+
+fn freeze_all(wards: &[Ward]) -> io::Result<()> {
+    for ward in wards {
+        ward.marker.set(State::Intent);
+        match ioctl::freeze(&ward.root) {
+            Ok(()) => ward.marker.set(State::Frozen),
+            Err(error) => {
+                ward.marker.set(State::NotOurs);
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Thaws what is frozen by us, last first; the first error, after trying all.
+fn thaw_all(wards: &[Ward]) -> io::Result<()> {
+    let mut result = Ok(());
+    for ward in wards.iter().rev().filter(|ward| ward.marker.state() == State::Frozen) {
+        match thaw(ward) {
+            Ok(()) => {}
+            Err(error) => result = result.and(Err(error)),
+        }
+    }
+    result
+}
+
+/// Thaws one; an error that may pass is met by trying again for a moment.
+fn thaw(ward: &Ward) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match ioctl::thaw(&ward.root) {
+            Ok(()) => {
+                ward.marker.set(State::Thawed);
+                return Ok(());
+            }
+            // Not frozen: by whom ever, it is over.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                ward.marker.set(State::Thawed);
+                return Err(error);
+            }
+            // Left in state FROZEN, so that the guardian goes on when we are gone.
+            Err(error) if tries == 10 => return Err(error),
+            Err(_) => tries += 1,
+        }
+    }
+}
+
+fn freeze_failure(name: &str, error: io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::EBUSY) => Failure::Busy,
+        Some(libc::EOPNOTSUPP) => Failure::Error(
+            Error::refused(format!("cannot freeze {name}"), "its filesystem cannot be frozen")
+                .with_hint("--crash takes it unfrozen, like after a pulled plug"),
+        ),
+        Some(libc::EIO) => Failure::Error(
+            Error::refused(format!("cannot freeze {name}"), "its filesystem could not write everything back")
+                .with_hint("the kernel's log ('dmesg') says why; unmount it and check it"),
+        ),
+        _ => Failure::Error(Error::io("freeze", name, error)),
+    }
+}
+
+fn frozen_by_another(name: &str) -> Error {
+    Error::InUse {
+        what: name.to_owned(),
+        by: vec!["already frozen by another program, such as a backup agent".into()],
+        hint: Some("whoever froze it must thaw it: 'fsfreeze -u DIR' only if that program is dead".into()),
+    }
+}
+
+fn lost(name: &str) -> Error {
+    Error::refused(
+        format!("cannot snapshot {name}"),
+        "another program thawed it each time while it was being cloned; nothing was kept",
+    )
+}
+
+fn too_long(name: &str, limit: Duration) -> Error {
+    Error::refused(
+        format!("cannot snapshot {name}"),
+        format!("it would have been frozen for longer than {} s; it is thawed, nothing was kept", limit.as_secs()),
+    )
+    .with_hint("--crash takes it without freezing")
+}
+
+fn not_thawed(name: &str, error: &io::Error) -> Error {
+    Error::refused(
+        format!("{name} may still be frozen"),
+        format!("thawing it failed ({error}); a guardian goes on trying for a minute"),
+    )
+    .with_hint("'fsfreeze -u DIR' or 'lovol check --repair' thaws it; as a last resort SysRq-j thaws everything")
+}
+
+/// Blocks every signal for as long as it lives; what came meanwhile is delivered then.
+struct Blocked(SigSet);
+
+impl Blocked {
+    fn all() -> nix::Result<Self> {
+        let mut before = SigSet::empty();
+        nix::sys::signal::sigprocmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        drop(self.0.thread_set_mask());
+    }
+}

@@ -1,0 +1,142 @@
+//! The guardian: a child that thaws when its parent cannot.
+//!
+//! A freeze outlives the process that made it, so a SIGKILL between FIFREEZE and FITHAW would
+//! leave a `/home` frozen for ever.  The guardian is forked before the freeze and watches a pipe
+//! whose other end only the parent has: its end is the parent's death, whatever killed it.  When
+//! the deadline passes first (the parent is stopped, or a freeze takes too long), it thaws as well,
+//! and a freeze that completes late as soon as it does.
+//!
+//! It leaves only when every marker says THAWED or NOT-OURS, or after a thaw once the parent is
+//! dead; until then it keeps trying.
+
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::mman::MlockAllFlags;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use crate::sys::ioctl;
+use crate::sys::marker::{Marker, State};
+
+/// Past the deadline, how long it waits between two tries.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// How long it goes on trying after the parent's death if FITHAW fails for another reason than
+/// that nothing is frozen.  Then the marker stays, for `check`.
+const LAST_TRIES: Duration = Duration::from_secs(60);
+
+/// What the guardian watches over: a descriptor on the filesystem, and its marker.
+#[derive(Debug)]
+pub struct Ward {
+    /// The descriptor that was proven to be the guest; it is the one that is frozen and thawed.
+    pub root: OwnedFd,
+    /// How far its freeze has got.
+    pub marker: Marker,
+}
+
+/// The parent's side.
+#[derive(Debug)]
+pub struct Guardian {
+    pid: Pid,
+    /// Its end is what the guardian waits for.
+    alive: Option<PipeWriter>,
+}
+
+impl Guardian {
+    /// Forks the guardian, which thaws `deadline` from now at the latest.
+    pub fn start(wards: &[Ward], deadline: Duration) -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        let pid = ioctl::fork(|| {
+            let mut keep: Vec<BorrowedFd<'_>> = vec![reader.as_fd()];
+            for ward in wards {
+                keep.extend([ward.root.as_fd(), ward.marker.as_fd()]);
+            }
+            ioctl::close_all_but(&keep);
+            guard(&reader, wards, deadline);
+        })?;
+        Ok(Self { pid, alive: Some(writer) })
+    }
+
+    /// Lets the guardian go, once nothing is left for it to do, and waits for its end.
+    pub fn dismiss(mut self) {
+        self.let_go();
+    }
+
+    /// Lets the guardian take us for dead, and so thaw what is left, without waiting for it.
+    pub fn leave_it_to_you(mut self) {
+        drop(self.alive.take());
+    }
+
+    fn let_go(&mut self) {
+        if self.alive.take().is_some() {
+            // A guardian that was killed is none to wait for either.
+            drop(waitpid(self.pid, None));
+        }
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+/// The child's whole life.
+fn guard(parent: &PipeReader, wards: &[Ward], deadline: Duration) {
+    // A session of its own, so that what a terminal sends to its processes does not reach it.
+    drop(nix::unistd::setsid());
+    // Never to wait for a page that lies on what is frozen.
+    drop(nix::sys::mman::mlockall(MlockAllFlags::MCL_CURRENT));
+    let started = Instant::now();
+    let mut is_thawed_by_us = vec![false; wards.len()];
+    loop {
+        let left = deadline.saturating_sub(started.elapsed());
+        let is_orphan = wait_for_end(parent, if left.is_zero() { RETRY } else { left });
+        if is_orphan {
+            return thaw_for_the_dead(wards, &is_thawed_by_us);
+        }
+        if wards.iter().all(|ward| matches!(ward.marker.state(), State::Thawed | State::NotOurs)) {
+            return;
+        }
+        if started.elapsed() >= deadline {
+            for (ward, is_thawed) in wards.iter().zip(&mut is_thawed_by_us) {
+                // Once for each: a second thaw could only hit somebody else's freeze.
+                *is_thawed |= !*is_thawed && ward.marker.state().may_be_frozen() && ioctl::thaw(&ward.root).is_ok();
+            }
+        }
+    }
+}
+
+/// Waits until the parent has died (true) or the time is over (false).
+fn wait_for_end(parent: &PipeReader, time: Duration) -> bool {
+    let mut polled = [PollFd::new(parent.as_fd(), PollFlags::POLLIN)];
+    let milliseconds = u16::try_from(time.as_millis().max(1)).unwrap_or(u16::MAX);
+    let timeout = PollTimeout::from(milliseconds);
+    matches!(nix::poll::poll(&mut polled, timeout), Ok(1..))
+}
+
+fn thaw_for_the_dead(wards: &[Ward], is_thawed_by_us: &[bool]) {
+    for (ward, is_thawed) in wards.iter().zip(is_thawed_by_us) {
+        let is_over = *is_thawed || !ward.marker.state().may_be_frozen() || thaw_persistently(&ward.root);
+        if is_over {
+            ward.marker.set(State::Thawed);
+            ward.marker.remove();
+        }
+    }
+}
+
+/// Whether the filesystem is thawed at the end; that it was not frozen counts as well.
+fn thaw_persistently(root: &OwnedFd) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < LAST_TRIES {
+        match ioctl::thaw(root) {
+            Ok(()) => return true,
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return true,
+            Err(_) => std::thread::sleep(RETRY),
+        }
+    }
+    false
+}

@@ -1,0 +1,267 @@
+//! The only file with `unsafe`: ioctls, and the three calls beside them that no safe wrapper
+//! offers (a lease, a fork, a word of memory shared with a child).
+//!
+//! Every function here is safe to call: it takes borrowed file descriptors and owned structures,
+//! and turns the kernel's answer into an [`io::Result`].  What an errno *means* is for the callers.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_ulong};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use linux_raw_sys::loop_device::{loop_config, loop_info64};
+use linux_raw_sys::{btrfs, general, ioctl, loop_device};
+use nix::sys::mman::{MapFlags, ProtFlags};
+
+pub use linux_raw_sys::btrfs::btrfs_ioctl_fs_info_args;
+
+/// Calls `ioctl(2)` with a pointer to `arg`, which must be the structure that `request` names.
+fn ioctl_ptr<T>(fd: impl AsFd, request: u32, arg: *mut T) -> io::Result<c_int> {
+    // SAFETY: every caller in this file passes the structure that the request number names (its
+    // size is part of that number), alive for the whole call.
+    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), c_ulong::from(request), arg) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Calls `ioctl(2)` with a plain number.
+fn ioctl_int(fd: impl AsFd, request: u32, arg: c_ulong) -> io::Result<c_int> {
+    // SAFETY: the callers' requests take a number, so the kernel follows no pointer of ours.
+    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), c_ulong::from(request), arg) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Freezes the filesystem that `fd` is on (`FIFREEZE`, fs/ioctl.c).
+///
+/// `EBUSY`: somebody else has frozen it.  `EOPNOTSUPP`: this filesystem cannot be frozen.
+/// Uninterruptible while the kernel waits for writers.
+pub fn freeze(fd: impl AsFd) -> io::Result<()> {
+    ioctl_int(fd, ioctl::FIFREEZE, 0).map(drop)
+}
+
+/// Thaws the filesystem that `fd` is on (`FITHAW`).  `EINVAL`: it was not frozen.
+pub fn thaw(fd: impl AsFd) -> io::Result<()> {
+    ioctl_int(fd, ioctl::FITHAW, 0).map(drop)
+}
+
+/// Makes `length` bytes of `destination` at `offset` share the blocks of `source` at the same
+/// offset (`FICLONERANGE`, `ioctl_ficlonerange(2)`).
+///
+/// Never with a length of 0: that means "to the end", for which XFS of Linux 4.20 to 6.12 may
+/// report success after cloning only a part.
+pub fn clone_range(
+    source: impl AsFd,
+    destination: impl AsFd,
+    offset: u64,
+    length: u64,
+) -> io::Result<()> {
+    if length == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut range = btrfs::file_clone_range {
+        src_fd: i64::from(source.as_fd().as_raw_fd()),
+        src_offset: offset,
+        src_length: length,
+        dest_offset: offset,
+    };
+    ioctl_ptr(destination, ioctl::FICLONERANGE, &raw mut range).map(drop)
+}
+
+/// Binds a loop device to an open file in one step (`LOOP_CONFIGURE`, Linux 5.8).
+pub fn loop_configure(device: impl AsFd, config: &mut loop_config) -> io::Result<()> {
+    ioctl_ptr(device, loop_device::LOOP_CONFIGURE, &raw mut *config).map(drop)
+}
+
+/// What a loop device is bound to; `ENXIO` when it is not bound.
+pub fn loop_status(device: impl AsFd) -> io::Result<loop_info64> {
+    let mut info = empty_loop_info();
+    ioctl_ptr(device, loop_device::LOOP_GET_STATUS64, &raw mut info)?;
+    Ok(info)
+}
+
+/// A `loop_info64` of zeros.
+#[must_use]
+pub fn empty_loop_info() -> loop_info64 {
+    // SAFETY: the structure consists of integers and byte arrays; zero is a value of each.
+    unsafe { std::mem::zeroed() }
+}
+
+/// A `loop_config` of zeros.
+#[must_use]
+pub fn empty_loop_config() -> loop_config {
+    // SAFETY: as above.
+    unsafe { std::mem::zeroed() }
+}
+
+/// The size of a block device in bytes.
+pub fn block_size_bytes(device: impl AsFd) -> io::Result<u64> {
+    let mut bytes = 0_u64;
+    ioctl_ptr(device, ioctl::BLKGETSIZE64, &raw mut bytes)?;
+    Ok(bytes)
+}
+
+/// The number of extents of a file, dirty pages written back first (`FIEMAP` asked for a count).
+///
+/// Source: Documentation/filesystems/fiemap.rst: with room for no extent the kernel only counts.
+pub fn extent_count(file: impl AsFd) -> io::Result<u64> {
+    #[repr(C)]
+    struct Fiemap {
+        start: u64,
+        length: u64,
+        flags: u32,
+        mapped_extents: u32,
+        extent_count: u32,
+        reserved: u32,
+    }
+    let mut map = Fiemap {
+        start: 0,
+        length: u64::MAX,
+        flags: general::FIEMAP_FLAG_SYNC,
+        mapped_extents: 0,
+        extent_count: 0,
+        reserved: 0,
+    };
+    ioctl_ptr(file, ioctl::FS_IOC_FIEMAP, &raw mut map)?;
+    Ok(u64::from(map.mapped_extents))
+}
+
+/// The inode flags of `chattr(1)`.
+pub fn inode_flags(file: impl AsFd) -> io::Result<u32> {
+    let mut flags: u32 = 0;
+    ioctl_ptr(file, ioctl::FS_IOC_GETFLAGS, &raw mut flags)?;
+    Ok(flags)
+}
+
+/// Sets the inode flags of `chattr(1)`.
+pub fn set_inode_flags(file: impl AsFd, mut flags: u32) -> io::Result<()> {
+    ioctl_ptr(file, ioctl::FS_IOC_SETFLAGS, &raw mut flags).map(drop)
+}
+
+/// `BTRFS_IOC_FS_INFO`: how many devices a mounted btrfs has.
+pub fn btrfs_fs_info(fd: impl AsFd) -> io::Result<btrfs_ioctl_fs_info_args> {
+    // SAFETY: integers and byte arrays only.
+    let mut info: btrfs_ioctl_fs_info_args = unsafe { std::mem::zeroed() };
+    ioctl_ptr(fd, ioctl::BTRFS_IOC_FS_INFO, &raw mut info)?;
+    Ok(info)
+}
+
+/// `BTRFS_IOC_DEV_INFO`: the path by which the kernel knows device `devid`, up to its NUL.
+pub fn btrfs_device_path(fd: impl AsFd, devid: u64) -> io::Result<Vec<u8>> {
+    // SAFETY: integers and byte arrays only.
+    let mut info: btrfs::btrfs_ioctl_dev_info_args = unsafe { std::mem::zeroed() };
+    info.devid = devid;
+    ioctl_ptr(fd, ioctl::BTRFS_IOC_DEV_INFO, &raw mut info)?;
+    Ok(info.path.iter().copied().take_while(|byte| *byte != 0).collect())
+}
+
+/// Takes a write lease (`fcntl(2)`, `F_SETLEASE`): refused with `EAGAIN` while anything else, a
+/// loop device included, has the file open.  It ends when `file` is closed.
+pub fn write_lease(file: impl AsFd) -> io::Result<()> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: F_SETLEASE takes a number and follows no pointer.
+    let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, c_int::from(libc::F_WRLCK as i16)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Forks, and runs `child` in the child, which then leaves without running any destructor.
+///
+/// The process must have one thread only, as lovol has: otherwise the child could inherit a lock
+/// that nobody releases.
+pub fn fork(child: impl FnOnce()) -> io::Result<nix::unistd::Pid> {
+    // SAFETY: lovol starts no threads, so the child is a whole copy of the process.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(child),
+        nix::unistd::ForkResult::Child => {
+            child();
+            // SAFETY: `_exit(2)` is always safe; `exit` would flush the parent's buffers twice.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+/// Borrows the descriptor of a handle that only knows its number (loopdev's).
+pub fn borrow(handle: &impl AsRawFd) -> BorrowedFd<'_> {
+    // SAFETY: the handle owns its descriptor and is borrowed for as long as the result lives.
+    unsafe { BorrowedFd::borrow_raw(handle.as_raw_fd()) }
+}
+
+/// Closes every descriptor but `keep`: what a forked child does with what it inherited, so that
+/// a lock or a pipe ends when its real owner ends.
+///
+/// Only for a child that goes on with nothing but `keep`: the owners of the closed descriptors
+/// must never be used or dropped again, which `fork` makes sure of by `_exit`.
+pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
+    keep.sort_unstable();
+    let mut first = 0;
+    for fd in keep.into_iter().chain([u32::MAX]) {
+        if fd > first {
+            // SAFETY: closing descriptors follows no pointer; nobody uses them in this process.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0_u32) };
+        }
+        first = fd.saturating_add(1);
+    }
+}
+
+/// One 32-bit word at the start of a file, mapped and shared with every process that is forked
+/// later, and with every process that maps or reads the file.
+#[derive(Debug)]
+pub struct SharedWord(std::ptr::NonNull<AtomicU32>);
+
+impl SharedWord {
+    /// The bytes that are mapped: one page.
+    const LENGTH: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(4095);
+
+    /// Maps the first word of `file`, which must be at least a page long.
+    pub fn map(file: &File) -> io::Result<Self> {
+        if file.metadata()?.len() < Self::LENGTH.get() as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice, of a file that is long
+        // enough; it lives until `drop` and is only ever used through the atomic.
+        let address = unsafe {
+            nix::sys::mman::mmap(None, Self::LENGTH, protection, MapFlags::MAP_SHARED, file, 0)
+        }?;
+        Ok(Self(address.cast()))
+    }
+
+    /// The word's value.
+    #[must_use]
+    pub fn get(&self) -> u32 {
+        // SAFETY: the mapping is page-aligned and lives as long as `self`.
+        unsafe { self.0.as_ref() }.load(Ordering::SeqCst)
+    }
+
+    /// Stores a value, at once visible to all who share the word.
+    pub fn set(&self, value: u32) {
+        // SAFETY: as above.
+        unsafe { self.0.as_ref() }.store(value, Ordering::SeqCst);
+    }
+}
+
+impl Drop for SharedWord {
+    fn drop(&mut self) {
+        // SAFETY: the very mapping that `map` made; nothing else holds its address.
+        let unmapped = unsafe { nix::sys::mman::munmap(self.0.cast(), Self::LENGTH.get()) };
+        debug_assert!(unmapped.is_ok(), "munmap of our own mapping");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers as uapi/linux/fs.h and uapi/linux/loop.h give them: a wrong one would be
+    /// another ioctl.
+    #[test]
+    fn request_numbers_are_the_kernels() {
+        assert_eq!(ioctl::FIFREEZE, 0xC004_5877);
+        assert_eq!(ioctl::FITHAW, 0xC004_5878);
+        assert_eq!(ioctl::FICLONERANGE, 0x4020_940D);
+        assert_eq!(ioctl::FS_IOC_FIEMAP, 0xC020_660B);
+        assert_eq!(loop_device::LOOP_CONFIGURE, 0x4C0A);
+        assert_eq!(loop_device::LOOP_GET_STATUS64, 0x4C05);
+    }
+}

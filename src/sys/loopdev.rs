@@ -1,0 +1,313 @@
+//! Loop devices: bound in one step, found by what they are bound to, gone when we say so.
+//!
+//! The package loopdev finds free devices, opens and detaches them.  Binding is one
+//! `LOOP_CONFIGURE` on its handle: loopdev's own way takes two ioctls, between which the device
+//! is live without its flags, and leaves a "read-only" device of a writable file writable.
+//!
+//! A device is identified by (device, inode) of what it is bound to, as `losetup --nooverlap`
+//! does it; paths in sysfs are for messages only.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use linux_raw_sys::loop_device::{LO_NAME_SIZE, loop_info64};
+use loopdev::{LoopControl, LoopDevice as Handle};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use crate::error::{Context, Error, Result};
+use crate::sys::ioctl;
+
+/// Flags of `loop_info64` (uapi/linux/loop.h).
+const READ_ONLY: u32 = 1;
+const AUTOCLEAR: u32 = 4;
+const DIRECT_IO: u32 = 16;
+
+/// The major number of loop devices (Documentation/admin-guide/devices.txt).
+pub const MAJOR: u32 = 7;
+
+/// How many times a device that somebody else took first is replaced by another (systemd: 64).
+const TRIES: u32 = 64;
+
+/// How long a device may take to be gone after its last user left.
+const DETACH_TIME: Duration = Duration::from_secs(5);
+
+/// A file as the kernel tells files apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+}
+
+impl FileId {
+    /// The identity of an open file.
+    pub fn of(file: &File) -> io::Result<Self> {
+        file.metadata().map(|metadata| Self::from(&metadata))
+    }
+}
+
+impl From<&std::fs::Metadata> for FileId {
+    fn from(metadata: &std::fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// A bound loop device, as the kernel describes it.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// N of `/dev/loopN`, which is also its minor number.
+    pub number: u32,
+    /// What it is bound to.
+    pub file: FileId,
+    /// Whether it refuses writes.
+    pub read_only: bool,
+    /// Whether it goes away with its last user.
+    pub autoclear: bool,
+    /// Whether it bypasses the page cache of the filesystem beneath.
+    pub direct_io: bool,
+    /// The reference that whoever bound it gave it: for lovol the UUID of the image.
+    pub reference: String,
+}
+
+impl Attached {
+    fn from_info(number: u32, info: &loop_info64) -> Self {
+        let name = info.lo_file_name.iter().copied().take_while(|byte| *byte != 0).collect();
+        Self {
+            number,
+            file: FileId { device: info.lo_device, inode: info.lo_inode },
+            read_only: info.lo_flags & READ_ONLY != 0,
+            autoclear: info.lo_flags & AUTOCLEAR != 0,
+            direct_io: info.lo_flags & DIRECT_IO != 0,
+            reference: String::from_utf8(name).unwrap_or_default(),
+        }
+    }
+
+    /// `/dev/loopN`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        device_path(self.number)
+    }
+
+    /// The block devices that lie on this one: dm-crypt, LVM, RAID (sysfs, `holders`).
+    #[must_use]
+    pub fn stacked_on_it(&self) -> Vec<String> {
+        let holders = format!("/sys/block/loop{}/holders", self.number);
+        let Ok(entries) = std::fs::read_dir(holders) else { return Vec::new() };
+        entries.flatten().map(|entry| format!("/dev/{}", entry.file_name().display())).collect()
+    }
+}
+
+/// The device node of loop device `number`.
+#[must_use]
+pub fn device_path(number: u32) -> PathBuf {
+    PathBuf::from(format!("/dev/loop{number}"))
+}
+
+/// All loop devices that are bound to something.
+///
+/// Needs root: the devices are opened to be asked.
+pub fn all_attached() -> Result<Vec<Attached>> {
+    let mut attached = Vec::new();
+    for number in bound_numbers()? {
+        // It may go while we look, which is an answer too.
+        if let Ok(Some(device)) = status(number) {
+            attached.push(device);
+        }
+    }
+    attached.sort_by_key(|device| device.number);
+    Ok(attached)
+}
+
+/// The numbers of the loop devices that are bound, by sysfs.
+pub fn bound_numbers() -> Result<Vec<u32>> {
+    let entries = std::fs::read_dir("/sys/block").doing("read", "/sys/block")?;
+    let numbers = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        let number = name.to_str()?.strip_prefix("loop")?.parse().ok()?;
+        is_bound(number).then_some(number)
+    });
+    Ok(numbers.collect())
+}
+
+fn is_bound(number: u32) -> bool {
+    Path::new(&format!("/sys/block/loop{number}/loop")).exists()
+}
+
+/// What loop device `number` is bound to, if it is.
+pub fn status(number: u32) -> io::Result<Option<Attached>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let device = match rustix::fs::open(device_path(number), flags, Mode::empty()) {
+        Ok(device) => device,
+        // In rundown, or its node is missing: not bound.
+        Err(rustix::io::Errno::NXIO | rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match ioctl::loop_status(&device) {
+        Ok(info) => Ok(Some(Attached::from_info(number, &info))),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// How to bind a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Refuse writes, whatever the file allows.
+    pub read_only: bool,
+    /// Go away with the last user; otherwise stay until detached.
+    pub autoclear: bool,
+    /// The UUID that it carries, for whoever looks for it later.
+    pub reference: &'a str,
+}
+
+/// A loop device that this process bound.
+///
+/// With `autoclear` it is gone when this and every other user of it is closed, also after a
+/// SIGKILL; without, it stays.
+#[derive(Debug)]
+pub struct LoopDevice {
+    handle: Handle,
+    attached: Attached,
+}
+
+impl LoopDevice {
+    /// Binds a free device to `file`, with direct I/O where the kernel grants it
+    /// (see [`Attached::direct_io`]).
+    ///
+    /// The device keeps `file`'s description open, so `file` must hold no lock.
+    pub fn attach(file: &File, options: Options<'_>) -> Result<Self> {
+        let control = LoopControl::open().doing("open", "/dev/loop-control")?;
+        let mut last = io::Error::from_raw_os_error(libc::EBUSY);
+        for attempt in 0..TRIES {
+            match Self::try_attach(&control, file, options) {
+                Ok(device) => return Ok(device),
+                Err(error) if is_taken(&error) => last = error,
+                Err(error) => return Err(error).doing("attach", "a loop device"),
+            }
+            std::thread::sleep(Duration::from_millis(u64::from(attempt.min(20))));
+        }
+        Err(last).doing("attach", "a loop device")
+    }
+
+    fn try_attach(control: &LoopControl, file: &File, options: Options<'_>) -> io::Result<Self> {
+        // systemd's protocol: whoever looks for a free device holds this lock, so that two do
+        // not look at the same one.  It ends with this handle.
+        let lock = File::open("/dev/loop-control")?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        let handle = control.next_free()?;
+        let number = handle.minor()?;
+        let mut config = ioctl::empty_loop_config();
+        config.fd = file.as_raw_fd().unsigned_abs();
+        config.info.lo_flags = DIRECT_IO
+            | if options.read_only { READ_ONLY } else { 0 }
+            | if options.autoclear { AUTOCLEAR } else { 0 };
+        let room = LO_NAME_SIZE as usize - 1;
+        for (to, from) in config.info.lo_file_name.iter_mut().zip(options.reference.bytes().take(room)) {
+            *to = from;
+        }
+        ioctl::loop_configure(ioctl::borrow(&handle), &mut config)?;
+        let info = match ioctl::loop_status(ioctl::borrow(&handle)) {
+            Ok(info) => info,
+            Err(error) => {
+                handle.detach()?;
+                return Err(error);
+            }
+        };
+        let device = Self { handle, attached: Attached::from_info(number, &info) };
+        device.verify(file, options)?;
+        Ok(device)
+    }
+
+    /// The kernel must have done what it was told: old ones ignored some flags silently.
+    fn verify(&self, file: &File, options: Options<'_>) -> io::Result<()> {
+        let is_as_told = self.attached.file == FileId::of(file)?
+            && self.attached.read_only == options.read_only
+            && self.attached.autoclear == options.autoclear;
+        if is_as_told {
+            return Ok(());
+        }
+        self.handle.detach()?;
+        Err(io::Error::other("the loop device is not what was asked for"))
+    }
+
+    /// The device node.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.attached.path()
+    }
+
+    /// What the kernel says of it.
+    #[must_use]
+    pub fn attached(&self) -> &Attached {
+        &self.attached
+    }
+
+    /// Closes it and, where it was bound with autoclear, waits until it is gone.
+    ///
+    /// # Errors
+    /// When something else keeps it open for longer than 5 s.
+    pub fn close(self) -> Result<()> {
+        let attached = self.attached.clone();
+        drop(self);
+        if attached.autoclear { wait_until_gone(&attached) } else { Ok(()) }
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EBUSY | libc::ENXIO | libc::ENODEV | libc::EAGAIN)
+    )
+}
+
+/// Detaches a loop device and waits until that is true.
+///
+/// `LOOP_CLR_FD` alone only asks: since Linux 6.11 it always waits for the last user to close.
+pub fn detach(attached: &Attached) -> Result<()> {
+    let handle = Handle::open(attached.path()).doing("open", attached.path())?;
+    // Between our look and this open the number may have got another file: never detach that.
+    match ioctl::loop_status(ioctl::borrow(&handle)) {
+        Ok(info) if Attached::from_info(attached.number, &info).file == attached.file => {}
+        Ok(_) => return Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(()),
+        Err(error) => return Err(error).doing("ask", attached.path()),
+    }
+    handle.detach().doing("detach", attached.path())?;
+    drop(handle);
+    wait_until_gone(attached)
+}
+
+/// Lets a loop device notice that its file has grown.
+pub fn refresh_size(attached: &Attached) -> Result<()> {
+    let handle = Handle::open(attached.path()).doing("open", attached.path())?;
+    handle.set_capacity().doing("resize", attached.path())
+}
+
+/// Waits until the device is no longer bound to the same file.
+pub fn wait_until_gone(attached: &Attached) -> Result<()> {
+    let started = Instant::now();
+    let mut pause = Duration::from_micros(100);
+    while is_still_bound(attached) {
+        if started.elapsed() > DETACH_TIME {
+            return Err(Error::InUse {
+                what: attached.path().display().to_string(),
+                by: crate::sys::holders::of_device(attached.number),
+                hint: Some("it detaches by itself when its last user closes it".into()),
+            });
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Asks sysfs first: opening the device would make us one more user that it waits for.
+fn is_still_bound(attached: &Attached) -> bool {
+    is_bound(attached.number)
+        && matches!(status(attached.number), Ok(Some(now)) if now.file == attached.file)
+}

@@ -1,0 +1,191 @@
+//! The marker of a freeze: a file in `/run/lovol` that says what is frozen, by whom, and how far
+//! it has got, readable by whoever comes when both the process and its guardian are dead.
+//!
+//! ```text
+//! /run/lovol/          0700, root's
+//!   freeze-PID-N       bytes 0..4: the state, mapped by main and guardian alike
+//!                      bytes 4096..: the note, JSON
+//! ```
+//! Main and guardian share one flock on it: a marker whose lock is free belongs to the dead.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::sys::ioctl::SharedWord;
+
+const DIR: &str = "/run/lovol";
+const NOTE_OFFSET: u64 = 4096;
+
+/// How far a freeze has got.  Stored right after each ioctl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing was tried yet.
+    Idle,
+    /// FIFREEZE is about to be called, or is being carried out.
+    Intent,
+    /// It is frozen, by us.
+    Frozen,
+    /// It was frozen by somebody else, and is theirs to thaw.
+    NotOurs,
+    /// It was thawed.
+    Thawed,
+}
+
+impl State {
+    const ALL: [Self; 5] = [Self::Idle, Self::Intent, Self::Frozen, Self::NotOurs, Self::Thawed];
+
+    fn from_word(word: u32) -> Self {
+        // A word that nobody of ours has stored tells nothing, and nothing is thawed for it.
+        Self::ALL.into_iter().find(|state| *state as u32 == word).unwrap_or(Self::Idle)
+    }
+
+    /// Whether the filesystem may be frozen by us.
+    #[must_use]
+    pub fn may_be_frozen(self) -> bool {
+        matches!(self, Self::Intent | Self::Frozen)
+    }
+}
+
+/// What is being frozen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The process that freezes.
+    pub pid: u32,
+    /// N of `/dev/loopN` that the filesystem is on.
+    pub loop_number: u32,
+    /// `st_dev` of the image that the device is bound to.
+    pub device: u64,
+    /// `st_ino` of that image.
+    pub inode: u64,
+    /// The filesystem's type.
+    pub fstype: String,
+    /// What a person calls it.
+    pub name: String,
+}
+
+/// A marker that this process made.
+#[derive(Debug)]
+pub struct Marker {
+    file: File,
+    path: PathBuf,
+    word: SharedWord,
+}
+
+impl Marker {
+    /// Writes a marker in state [`State::Idle`].
+    pub fn create(note: &Note) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        make_dir()?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = Path::new(DIR).join(format!("freeze-{}-{number}", note.pid));
+        let mut options = File::options();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .doing("make", &path)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).doing("lock", &path)?;
+        let json = serde_json::to_vec(note).map_err(std::io::Error::from).doing("write", &path)?;
+        file.seek(SeekFrom::Start(NOTE_OFFSET)).doing("write", &path)?;
+        file.write_all(&json).doing("write", &path)?;
+        let word = SharedWord::map(&file).doing("map", &path)?;
+        // Touched now, so that no store inside the freeze needs a page.
+        word.set(State::Idle as u32);
+        Ok(Self { file, path, word })
+    }
+
+    /// How far it has got.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::from_word(self.word.get())
+    }
+
+    /// Stores how far it has got; neither allocates nor calls the kernel.
+    pub fn set(&self, state: State) {
+        self.word.set(state as u32);
+    }
+
+    /// Removes the marker: there is nothing left that could be frozen by us.
+    pub fn remove(&self) {
+        // It may be gone already: the guardian removes it too.
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+impl AsFd for Marker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// A marker whose process and guardian are both dead.
+#[derive(Debug)]
+pub struct Abandoned {
+    /// Its file.
+    pub path: PathBuf,
+    /// What was being frozen.
+    pub note: Note,
+    /// How far it had got.
+    pub state: State,
+}
+
+/// The markers that the dead have left.  Needs root.
+pub fn abandoned() -> Result<Vec<Abandoned>> {
+    let entries = match std::fs::read_dir(DIR) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("read", DIR, error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("freeze-") {
+            found.extend(read_abandoned(&entry.path())?);
+        }
+    }
+    Ok(found)
+}
+
+fn read_abandoned(path: &Path) -> Result<Option<Abandoned>> {
+    let mut file = match File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("open", path, error)),
+    };
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).doing("read", path)?;
+    let word = bytes.first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));
+    let note = bytes.get(4096..).and_then(|json| serde_json::from_slice(json).ok());
+    // Without a note its maker died before it could have frozen anything.
+    let Some(note) = note else { return Ok(None) };
+    Ok(Some(Abandoned { path: path.to_owned(), note, state: State::from_word(word) }))
+}
+
+/// Makes `/run/lovol`, or makes sure that nobody but root could have put it there.
+fn make_dir() -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    match std::fs::DirBuilder::new().mode(0o700).create(DIR) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(Error::io("make", DIR, error)),
+    }
+    let metadata = std::fs::symlink_metadata(DIR).doing("look at", DIR)?;
+    if metadata.is_dir() && metadata.uid() == 0 && metadata.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Error::refused(format!("cannot use {DIR}"), "it is not a directory that only root may write to"))
+}

@@ -1,0 +1,14 @@
+//! All that asks the kernel or runs a tool.  Nothing here knows a volume's name or the index.
+
+pub mod beneath;
+pub mod freeze;
+pub mod guardian;
+pub mod holders;
+pub mod ioctl;
+pub mod loopdev;
+pub mod marker;
+pub mod mount;
+pub mod mountinfo;
+pub mod probe;
+pub mod reflink;
+pub mod tool;

@@ -1,0 +1,259 @@
+//! Mounting: for people, at a directory (sys-mount); for ourselves, detached from the tree.
+//!
+//! A detached mount (`fsopen(2)`, `fsmount(2)`) is never visible anywhere, is nosuid, nodev and
+//! noexec, and is gone when its descriptor is closed, also after a SIGKILL.  Temporary mounts in
+//! `/tmp` have given root to owners of hostile images (CVE-2025-6019).
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use sys_mount::{MountFlags, UnmountFlags};
+
+use crate::error::{Context, Error, Result};
+
+/// Mount options, as they are typed after `-o`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    flags: Flags,
+    /// What the guest filesystem itself is to get, comma-separated.
+    data: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Flags(libc::c_ulong);
+
+impl Options {
+    /// Parses a comma-separated list; commas within double quotes do not separate.
+    ///
+    /// Words that belong to mount(8), fstab or systemd are dropped (the list of mount(8),
+    /// "filesystem-independent mount options"); the usual ones become flags; the rest is the
+    /// guest filesystem's.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut options = Self::default();
+        for word in split_outside_quotes(text) {
+            options.add(word);
+        }
+        options
+    }
+
+    /// Adds one option word.
+    pub fn add(&mut self, word: &str) {
+        if is_for_others(word) {
+            return;
+        }
+        match flag(word) {
+            Some((bits, true)) => self.flags.0 |= bits.bits(),
+            Some((bits, false)) => self.flags.0 &= !bits.bits(),
+            None => self.data.push(word.to_owned()),
+        }
+    }
+
+    /// Whether `ro` is among them.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.flags.0 & MountFlags::RDONLY.bits() != 0
+    }
+}
+
+fn split_outside_quotes(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    text.split(move |character| {
+        is_quoted ^= character == '"';
+        character == ',' && !is_quoted
+    })
+    .filter(|word| !word.is_empty())
+}
+
+fn is_for_others(word: &str) -> bool {
+    const WORDS: [&str; 16] = [
+        "auto", "noauto", "defaults", "nofail", "_netdev", "user", "nouser", "users", "nousers",
+        "owner", "noowner", "group", "nogroup", "loop", "fail", "silent",
+    ];
+    const PREFIXES: [&str; 6] = ["x-", "X-", "comment=", "user=", "uhelper=", "helper="];
+    WORDS.contains(&word) || PREFIXES.iter().any(|prefix| word.starts_with(prefix))
+}
+
+/// The flag of a word, and whether the word sets or clears it.
+fn flag(word: &str) -> Option<(MountFlags, bool)> {
+    Some(match word {
+        "ro" => (MountFlags::RDONLY, true),
+        "rw" => (MountFlags::RDONLY, false),
+        "nosuid" => (MountFlags::NOSUID, true),
+        "suid" => (MountFlags::NOSUID, false),
+        "nodev" => (MountFlags::NODEV, true),
+        "dev" => (MountFlags::NODEV, false),
+        "noexec" => (MountFlags::NOEXEC, true),
+        "exec" => (MountFlags::NOEXEC, false),
+        "sync" => (MountFlags::SYNCHRONOUS, true),
+        "async" => (MountFlags::SYNCHRONOUS, false),
+        "dirsync" => (MountFlags::DIRSYNC, true),
+        "noatime" => (MountFlags::NOATIME, true),
+        "atime" => (MountFlags::NOATIME, false),
+        "nodiratime" => (MountFlags::NODIRATIME, true),
+        "diratime" => (MountFlags::NODIRATIME, false),
+        "relatime" => (MountFlags::RELATIME, true),
+        "norelatime" => (MountFlags::RELATIME, false),
+        "strictatime" => (MountFlags::STRICTATIME, true),
+        "nostrictatime" => (MountFlags::STRICTATIME, false),
+        // MS_LAZYTIME, MS_MANDLOCK and MS_NOSYMFOLLOW of linux/mount.h.
+        "lazytime" => (MountFlags::from_bits_retain(1 << 25), true),
+        "nolazytime" => (MountFlags::from_bits_retain(1 << 25), false),
+        "nosymfollow" => (MountFlags::from_bits_retain(256), true),
+        "symfollow" => (MountFlags::from_bits_retain(256), false),
+        _ => return None,
+    })
+}
+
+/// Mounts `device` at `dir`, to stay.
+pub fn mount(device: &Path, dir: &Path, fstype: &str, options: &Options) -> Result<()> {
+    let data = options.data.join(",");
+    let mounted = sys_mount::Mount::builder()
+        .fstype(fstype)
+        .flags(MountFlags::from_bits_retain(options.flags.0))
+        .data(&data)
+        .mount(device, dir);
+    match mounted {
+        Ok(_stays) => Ok(()),
+        Err(error) => Err(mount_error(error, dir, fstype, &data)),
+    }
+}
+
+fn mount_error(error: io::Error, dir: &Path, fstype: &str, data: &str) -> Error {
+    let why = match error.raw_os_error() {
+        Some(libc::EINVAL) if !data.is_empty() => {
+            format!("{fstype} does not take these options ({data}), or the filesystem is damaged")
+        }
+        Some(libc::EINVAL) => format!("this is no {fstype} that can be mounted"),
+        Some(libc::ENODEV) => format!("the kernel does not know {fstype}"),
+        Some(libc::EUCLEAN) => "the filesystem is damaged".to_owned(),
+        _ => return Error::io("mount at", dir, error),
+    };
+    Error::refused(format!("cannot mount at {}", dir.display()), why)
+        .with_hint("the kernel's log ('dmesg') says more")
+}
+
+/// Unmounts what is mounted at `dir`.
+pub fn unmount(dir: &Path) -> Result<()> {
+    // UMOUNT_NOFOLLOW of linux/fs.h; sys-mount's own constant is open(2)'s, which the kernel refuses.
+    let no_follow = UnmountFlags::from_bits_retain(8);
+    match sys_mount::unmount(dir, no_follow) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(Error::InUse {
+            what: dir.display().to_string(),
+            by: vec!["files or working directories in it".into()],
+            hint: Some(format!("'fuser -vm {}' names the processes", dir.display())),
+        }),
+        result => result.doing("unmount", dir),
+    }
+}
+
+/// A mount that is nowhere in the tree.
+#[derive(Debug)]
+pub struct Detached(OwnedFd);
+
+impl Detached {
+    /// Mounts `device`, with options such as `ro` or `nouuid`, each one word.
+    ///
+    /// # Errors
+    /// The kernel's, with what the filesystem said of it.
+    pub fn new(device: &Path, fstype: &str, options: &[&str]) -> Result<Self> {
+        let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
+            .doing("mount a filesystem of type", fstype)?;
+        Self::configure(&context, device, options).map_err(|error| explain(&context, device, error))
+    }
+
+    fn configure(context: &OwnedFd, device: &Path, options: &[&str]) -> io::Result<Self> {
+        rustix::mount::fsconfig_set_string(context, "source", device)?;
+        for option in options {
+            match option.split_once('=') {
+                Some((key, value)) => rustix::mount::fsconfig_set_string(context, key, value)?,
+                None => rustix::mount::fsconfig_set_flag(context, *option)?,
+            }
+        }
+        rustix::mount::fsconfig_create(context)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+        Ok(Self(rustix::mount::fsmount(context, flags, attributes)?))
+    }
+
+    /// A descriptor of its root directory that can be read and asked by ioctl.
+    pub fn open_root(&self) -> io::Result<OwnedFd> {
+        use rustix::fs::{Mode, OFlags};
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.0, ".", flags, Mode::empty())?)
+    }
+
+    /// Writes everything back and unmounts.
+    pub fn close(self) -> io::Result<()> {
+        rustix::fs::syncfs(self.open_root()?)?;
+        Ok(())
+    }
+}
+
+/// The kernel's error with the filesystem's own words, which `fsopen` contexts keep.
+fn explain(context: &OwnedFd, device: &Path, error: io::Error) -> Error {
+    let said = messages(context);
+    if said.is_empty() {
+        return Error::io("mount", device, error);
+    }
+    Error::refused(format!("cannot mount {}", device.display()), said)
+}
+
+fn messages(context: &OwnedFd) -> String {
+    let mut said = Vec::new();
+    let mut buffer = [0_u8; 1024];
+    while let Ok(length) = rustix::io::read(context.as_fd(), &mut buffer) {
+        let Some(message) = buffer.get(..length).filter(|message| !message.is_empty()) else { break };
+        said.push(String::from_utf8_lossy(message).trim().to_owned());
+    }
+    said.join("; ")
+}
+
+/// Gives the root directory of a new guest the SELinux label of its mount point, so that what is
+/// made in it is labelled as if it lay in that directory.  Does nothing where SELinux is off or
+/// the root has a label already.
+pub fn take_label(device: &Path, fstype: &str, options: &[&str], dir: &Path) -> Result<()> {
+    const LABEL: &CStr = c"security.selinux";
+    if !Path::new("/sys/fs/selinux/enforce").exists() {
+        return Ok(());
+    }
+    let mut label = [0_u8; 256];
+    let Ok(length) = rustix::fs::getxattr(dir, LABEL, &mut label[..]) else { return Ok(()) };
+    let guest = Detached::new(device, fstype, options)?;
+    let root = guest.open_root().doing("open", device)?;
+    // Unlabelled files report the policy's default, so only what was set counts.
+    let mut own = [0_u8; 256];
+    let has_label = rustix::fs::fgetxattr(&root, LABEL, &mut own[..])
+        .is_ok_and(|length| !own[..length].windows(11).any(|part| part == b"unlabeled_t"));
+    if !has_label {
+        rustix::fs::fsetxattr(&root, LABEL, &label[..length], rustix::fs::XattrFlags::empty())
+            .doing("label", dir)?;
+    }
+    drop(root);
+    guest.close().doing("unmount", device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usual_words_become_flags_and_the_rest_is_the_guests() {
+        let options = Options::parse("rw,noatime,nofail,x-systemd.automount,discard,suid,nosuid,ro,logbsize=256k");
+        assert!(options.is_read_only());
+        assert_eq!(options.data, ["discard", "logbsize=256k"]);
+        let expected = MountFlags::NOATIME | MountFlags::NOSUID | MountFlags::RDONLY;
+        assert_eq!(options.flags.0, expected.bits());
+    }
+
+    #[test]
+    fn commas_in_quotes_do_not_separate() {
+        let options = Options::parse("context=\"a:c0,c1\",noexec");
+        assert_eq!(options.data, ["context=\"a:c0,c1\""]);
+    }
+}

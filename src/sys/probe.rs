@@ -1,0 +1,67 @@
+//! What lies in an image, as `blkid` sees it.
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::sys::tool::Tool;
+
+const BLKID: Tool = Tool { program: "blkid", package: "util-linux" };
+
+/// A filesystem's signature.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signature {
+    /// Its type, such as `xfs`.
+    pub fstype: Option<String>,
+    /// Its UUID.
+    pub uuid: Option<String>,
+    /// Its label.
+    pub label: Option<String>,
+    /// Whether there are several signatures, or none of a filesystem but another (a partition
+    /// table, LVM): then its type means nothing to us.
+    pub is_ambiguous: bool,
+}
+
+/// Probes a device or file by its content only (`blkid -p`, which neither reads nor writes
+/// blkid's cache).
+pub fn signature(path: &Path) -> Result<Signature> {
+    let arguments = ["-p".as_ref(), "-o".as_ref(), "export".as_ref(), "--".as_ref(), path.as_os_str()];
+    // 2: nothing found; 8: several signatures that contradict each other (blkid(8)).
+    let printed = BLKID.run(&arguments, &[0, 2, 8])?;
+    Ok(parse(&printed))
+}
+
+fn parse(printed: &str) -> Signature {
+    let mut signature = Signature::default();
+    let mut is_filesystem = false;
+    for line in printed.lines() {
+        let Some((key, value)) = line.split_once('=') else { continue };
+        let value = || Some(value.to_owned());
+        match key {
+            "TYPE" => signature.fstype = value(),
+            "UUID" => signature.uuid = value(),
+            "LABEL" => signature.label = value(),
+            "USAGE" => is_filesystem = line == "USAGE=filesystem",
+            "PTTYPE" => signature.is_ambiguous = true,
+            _ => {}
+        }
+    }
+    if signature.fstype.is_some() && !is_filesystem {
+        signature.is_ambiguous = true;
+    }
+    signature
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filesystem_is_told_from_a_partition_table() {
+        let signature = parse("DEVNAME=x\nUUID=1-2\nLABEL=home\nTYPE=xfs\nUSAGE=filesystem\n");
+        assert_eq!(signature.fstype.as_deref(), Some("xfs"));
+        assert_eq!(signature.uuid.as_deref(), Some("1-2"));
+        assert!(!signature.is_ambiguous);
+        assert!(parse("PTTYPE=gpt\n").is_ambiguous);
+        assert!(parse("TYPE=crypto_LUKS\nUSAGE=crypto\n").is_ambiguous);
+    }
+}

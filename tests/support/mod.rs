@@ -1,0 +1,39 @@
+//! What the tests stand on.
+//!
+//! ```ignore
+//! let pool = TestPool::new();                      // an XFS with reflinks, and a pool on it
+//! pool.lovol("create home 300M").ok_any();         // lovol, as it is typed
+//! pool.lovol("mount home").arg(pool.dir("home")).ok_any();
+//! let writer = Writer::start(pool.dir("home"));    // somebody who writes all the time
+//! pool.lovol("snapshot home@a").ok("home@a\n");
+//! writer.must_go_on();
+//! ensure_unchanged(&pool, || {
+//!     pool.lovol("snapshot home@a").fails(1, "home@a");
+//! });
+//! ```                                              // and nothing of it is left
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a toolbox: not every tool is in use at every moment"
+)]
+
+mod command;
+mod lovol;
+mod machine;
+mod pool;
+mod scratch;
+mod thaw;
+mod unchanged;
+mod wait;
+mod writer;
+
+pub(crate) use command::{Finished, Running, sh};
+pub(crate) use lovol::{Lovol, lovol};
+pub(crate) use machine::{LoopDevice, Mount, loop_devices, mounts, require_root};
+pub(crate) use pool::TestPool;
+pub(crate) use scratch::Scratch;
+pub(crate) use thaw::Thaw;
+pub(crate) use unchanged::ensure_unchanged;
+pub(crate) use wait::wait_until;
+pub(crate) use writer::Writer;

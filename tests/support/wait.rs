@@ -1,0 +1,26 @@
+//! Waiting for something to become true, but not for ever.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+const STEP: Duration = Duration::from_millis(5);
+
+/// Waits until `done`, and fails if `what` has not happened within `limit`.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, limit: Duration, done: impl FnMut() -> bool) {
+    assert!(happens(limit, done), "not within {limit:?}: {what}");
+}
+
+/// Whether `done` becomes true within `limit`.
+pub(super) fn happens(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(STEP);
+    }
+}
