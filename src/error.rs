@@ -141,7 +141,6 @@ pub enum Error {
 
 impl Error {
     /// The exit code: 1 failed, 2 wrong usage, 3 locked too long, 4 partly done.
-    #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } => 2,
@@ -152,7 +151,6 @@ impl Error {
     }
 
     /// What the user can type or do about it.
-    #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Io { action, on, source } => io_hint(action, on, source),
@@ -167,10 +165,9 @@ impl Error {
                 show_path(image),
                 show_path(dir)
             )),
-            Self::UnsafePool { dir, .. } => Some(format!(
-                "chown root {0} && chmod go-w {0}",
-                show_path(dir)
-            )),
+            Self::UnsafePool { dir, .. } => {
+                Some(format!("chown root {0} && chmod go-w {0}", show_path(dir)))
+            }
             Self::NotForPools { dir, .. } => Some(format!(
                 "'lovol init --loop 100G {}' puts the pool on an XFS image of its own",
                 show_path(dir)
@@ -182,13 +179,14 @@ impl Error {
             Self::Locked { .. } => Some("--wait SECONDS waits longer".into()),
             Self::NoTool { package, .. } => Some(format!("install the package {package}")),
             Self::Tool { .. } => None,
-            Self::Wrong { .. } => Some("'lovol check --repair' mends what can be mended without touching an image".into()),
+            Self::Wrong { .. } => Some(
+                "'lovol check --repair' mends what can be mended without touching an image".into(),
+            ),
             Self::Partly { first, .. } => first.hint(),
         }
     }
 
     /// The errno, if a system call failed.
-    #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Io { source, .. } => source.raw_os_error(),
@@ -198,17 +196,28 @@ impl Error {
 
     /// A failed system call.
     pub fn io(action: &'static str, on: impl AsRef<Path>, source: io::Error) -> Self {
-        Self::Io { action, on: on.as_ref().to_string_lossy().into_owned(), source }
+        Self::Io {
+            action,
+            on: on.as_ref().to_string_lossy().into_owned(),
+            source,
+        }
     }
 
     /// A refusal without a hint.
     pub fn refused(what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self::Refused { what: what.into(), why: why.into(), hint: None }
+        Self::Refused {
+            what: what.into(),
+            why: why.into(),
+            hint: None,
+        }
     }
 
     /// A wrong argument.
     pub fn usage(why: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Usage { why: why.into(), hint: hint.into() }
+        Self::Usage {
+            why: why.into(),
+            hint: hint.into(),
+        }
     }
 
     /// The same error with a hint, where it may have one.
@@ -270,9 +279,18 @@ impl fmt::Display for Error {
             Self::NotFound { kind, name, .. } => write!(f, "no {kind} named {}", printable(name)),
             Self::Exists { what, .. } => write!(f, "{} exists already", printable(what)),
             Self::InUse { what, by, .. } => {
-                write!(f, "{} is in use: {}", printable(what), printable(&by.join(", ")))
+                write!(
+                    f,
+                    "{} is in use: {}",
+                    printable(what),
+                    printable(&by.join(", "))
+                )
             }
-            Self::Locked { what, holder, waited } => {
+            Self::Locked {
+                what,
+                holder,
+                waited,
+            } => {
                 write!(f, "{} is locked", printable(what))?;
                 if let Some(holder) = holder {
                     write!(f, " by {}", printable(holder))?;
@@ -282,14 +300,26 @@ impl fmt::Display for Error {
             Self::Refused { what, why, .. } => write!(f, "{}: {}", printable(what), printable(why)),
             Self::NoTool { program, .. } => write!(f, "{program} is not installed"),
             Self::Tool { command, said } => {
-                write!(f, "'{}' failed: {}", printable(command), printable(said.trim()))
+                write!(
+                    f,
+                    "'{}' failed: {}",
+                    printable(command),
+                    printable(said.trim())
+                )
             }
             Self::Index { path, why, .. } => {
-                write!(f, "cannot use the index {}: {}", show_path(path), printable(why))
+                write!(
+                    f,
+                    "cannot use the index {}: {}",
+                    show_path(path),
+                    printable(why)
+                )
             }
             Self::Wrong { findings: 1 } => f.write_str("1 thing is wrong"),
             Self::Wrong { findings } => write!(f, "{findings} things are wrong"),
-            Self::Partly { failed, of, first } => write!(f, "{failed} of {of} failed; the first: {first}"),
+            Self::Partly { failed, of, first } => {
+                write!(f, "{failed} of {of} failed; the first: {first}")
+            }
         }
     }
 }
@@ -315,7 +345,6 @@ fn describe(error: &io::Error) -> String {
 /// The text with every byte that a terminal would obey shown escaped.
 ///
 /// Newlines stay out as well: one message, one line; a tool's several lines are joined by `; `.
-#[must_use]
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -336,7 +365,6 @@ fn is_bidirectional_control(character: char) -> bool {
 }
 
 /// A path as it may be shown.
-#[must_use]
 pub fn show_path(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
@@ -359,7 +387,10 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_escaped() {
-        assert_eq!(printable("a\x1b]0;x\x07b\u{202e}"), "a\\u{1b}]0;x\\u{7}b\\u{202e}");
+        assert_eq!(
+            printable("a\x1b]0;x\x07b\u{202e}"),
+            "a\\u{1b}]0;x\\u{7}b\\u{202e}"
+        );
         assert_eq!(printable("first\nsecond"), "first; second");
     }
 }

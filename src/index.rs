@@ -54,13 +54,14 @@ pub struct Volume {
 
 impl Volume {
     /// A volume without snapshots.
-    #[must_use]
     pub fn new(record: Record) -> Self {
-        Self { record, snapshots: BTreeMap::new() }
+        Self {
+            record,
+            snapshots: BTreeMap::new(),
+        }
     }
 
     /// The snapshots in the order in which they were taken.
-    #[must_use]
     pub fn by_age(&self) -> Vec<(&Name, &Record)> {
         let mut snapshots: Vec<_> = self.snapshots.iter().collect();
         snapshots.sort_by_key(|(name, record)| (record.created, *name));
@@ -82,7 +83,6 @@ pub struct Trashed {
 
 impl Index {
     /// An index of an empty pool.
-    #[must_use]
     pub fn new(pool: Uuid) -> Self {
         Self {
             version: VERSION,
@@ -107,44 +107,66 @@ impl Index {
         // The version first: a newer form may differ in anything else.
         let Version { version } = serde_json::from_slice(text).map_err(garbled)?;
         if version > VERSION {
-            return Err(format!("its version is {version}, and this lovol knows versions up to {VERSION}"));
+            return Err(format!(
+                "its version is {version}, and this lovol knows versions up to {VERSION}"
+            ));
         }
         serde_json::from_slice(text).map_err(garbled)
     }
 
     /// A volume by name.
     pub fn volume(&self, name: &Name) -> Result<&Volume> {
-        self.volumes.get(name).ok_or_else(|| no_volume(name, self.trash.values().any(|t| t.name == *name)))
+        self.volumes
+            .get(name)
+            .ok_or_else(|| no_volume(name, self.trash.values().any(|t| t.name == *name)))
     }
 
     /// A volume by name, to be changed.
     pub fn volume_mut(&mut self, name: &Name) -> Result<&mut Volume> {
         let is_in_trash = self.trash.values().any(|trashed| trashed.name == *name);
-        self.volumes.get_mut(name).ok_or_else(|| no_volume(name, is_in_trash))
+        self.volumes
+            .get_mut(name)
+            .ok_or_else(|| no_volume(name, is_in_trash))
     }
 
     /// A snapshot's record by name.
     pub fn snapshot(&self, name: &SnapshotName) -> Result<&Record> {
         let volume = self.volume(&name.volume)?;
-        volume.snapshots.get(&name.snapshot).ok_or_else(|| Error::NotFound {
-            kind: "snapshot",
-            name: name.to_string(),
-            hint: Some(format!("'lovol list -a {}' lists its snapshots", name.volume)),
-        })
+        volume
+            .snapshots
+            .get(&name.snapshot)
+            .ok_or_else(|| Error::NotFound {
+                kind: "snapshot",
+                name: name.to_string(),
+                hint: Some(format!(
+                    "'lovol list -a {}' lists its snapshots",
+                    name.volume
+                )),
+            })
     }
 
     /// Fails when the name is taken.
     pub fn must_not_have_volume(&self, name: &Name) -> Result<()> {
         if self.volumes.contains_key(name) {
-            return Err(Error::Exists { what: format!("volume {name}"), hint: None });
+            return Err(Error::Exists {
+                what: format!("volume {name}"),
+                hint: None,
+            });
         }
         Ok(())
     }
 
     /// Fails when the snapshot's name is taken.
     pub fn must_not_have_snapshot(&self, name: &SnapshotName) -> Result<()> {
-        if self.volume(&name.volume)?.snapshots.contains_key(&name.snapshot) {
-            return Err(Error::Exists { what: format!("snapshot {name}"), hint: None });
+        if self
+            .volume(&name.volume)?
+            .snapshots
+            .contains_key(&name.snapshot)
+        {
+            return Err(Error::Exists {
+                what: format!("snapshot {name}"),
+                hint: None,
+            });
         }
         Ok(())
     }
@@ -156,7 +178,11 @@ fn no_volume(name: &Name, is_in_trash: bool) -> Error {
     } else {
         "'lovol list' lists the volumes".to_owned()
     };
-    Error::NotFound { kind: "volume", name: name.to_string(), hint: Some(hint) }
+    Error::NotFound {
+        kind: "volume",
+        name: name.to_string(),
+        hint: Some(hint),
+    }
 }
 
 #[cfg(test)]

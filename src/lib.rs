@@ -1,1 +1,53 @@
-//! x
+//! lovol: volumes and instant snapshots on filesystems with reflinks.
+//!
+//! A sparse file can hold a filesystem, a loop device can mount it, and a reflink copies it for
+//! almost nothing.  lovol makes of those three something to rely on: a [`pool`] of volumes, each
+//! one image with a [`guest`] filesystem in it, and [`snapshot`]s of them.
+//!
+//! ```text
+//! commands   one verb, one file: its arguments and what it prints
+//!    |
+//! domain     pool, index, record, volume, snapshot, clone, mounting, trash, check: no printing
+//!    |
+//! sys        all that asks the kernel or runs a tool; ioctl is the only file with `unsafe`
+//! ```
+//!
+//! # What is never broken
+//! 1. Nothing stays frozen ([`sys::freeze`], [`sys::guardian`], [`sys::marker`]).
+//! 2. What somebody else froze is theirs to thaw.
+//! 3. A snapshot is one instant and a whole image, or there is none ([`snapshot`]).
+//! 4. An image is never attached read-write twice, nor taken away from who uses it ([`usage`],
+//!    [`pool::lock`]).
+//! 5. A failed command changes nothing: what has to be undone is owned by a guard until the end.
+//! 6. A destination is never destroyed to make room ([`clone`]).
+//! 7. Nothing outside the pool is touched through a name, link or race ([`sys::beneath`]).
+//! 8. A log is never zeroed, a signature never overwritten ([`guest`]).
+//! 9. Data is never copied where a reflink was promised ([`sys::reflink`]).
+//!
+//! The library exists for the binary and its tests; its interface is documented, not stable.
+
+pub mod check;
+pub mod cli;
+pub mod clone;
+pub mod commands;
+pub mod error;
+pub mod guest;
+pub mod image;
+pub mod index;
+pub mod mounting;
+pub mod name;
+pub mod output;
+pub mod plan;
+pub mod pool;
+pub mod record;
+pub mod rename;
+pub mod report;
+pub mod size;
+pub mod snapshot;
+pub mod sys;
+pub mod take;
+pub mod target;
+pub mod time;
+pub mod trash;
+pub mod usage;
+pub mod volume;

@@ -7,6 +7,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The longest name, in bytes.
@@ -19,9 +20,21 @@ pub struct Name(String);
 
 impl Name {
     /// The name as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Name {
+    /// A time in UTC as a name, such as `20261121T101500Z`: well-formed by its form.
+    pub fn of_time(time: Timestamp) -> Self {
+        Self(time.strftime("%Y%m%dT%H%M%SZ").to_string())
+    }
+
+    /// This name with `_NUMBER` behind it; for names that leave room for that.
+    #[must_use]
+    pub fn numbered(&self, number: u32) -> Self {
+        Self(format!("{self}_{number}"))
     }
 }
 
@@ -34,7 +47,10 @@ impl FromStr for Name {
             return Err("a name cannot be empty".into());
         };
         if text.len() > MAX_LENGTH {
-            return Err(format!("a name has at most {MAX_LENGTH} bytes, this one has {}", text.len()));
+            return Err(format!(
+                "a name has at most {MAX_LENGTH} bytes, this one has {}",
+                text.len()
+            ));
         }
         if !first.is_ascii_alphanumeric() || !text.bytes().all(is_inner) {
             return Err("a name consists of letters, digits, '.', '_' and '-', and begins with a letter or digit".into());
@@ -70,7 +86,8 @@ impl fmt::Display for Name {
 }
 
 /// A snapshot's full name, `VOLUME@SNAPSHOT`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SnapshotName {
     /// The volume that it was taken of.
     pub volume: Name,
@@ -83,7 +100,24 @@ impl FromStr for SnapshotName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (volume, snapshot) = text.split_once('@').ok_or("expected VOLUME@SNAPSHOT")?;
-        Ok(Self { volume: volume.parse()?, snapshot: snapshot.parse()? })
+        Ok(Self {
+            volume: volume.parse()?,
+            snapshot: snapshot.parse()?,
+        })
+    }
+}
+
+impl TryFrom<String> for SnapshotName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<SnapshotName> for String {
+    fn from(name: SnapshotName) -> Self {
+        name.to_string()
     }
 }
 
@@ -99,7 +133,13 @@ mod tests {
 
     #[test]
     fn well_formed_names_are_taken() {
-        for name in ["home", "0", "a.b_c-d", "20261121T101500Z_1", &"x".repeat(64)] {
+        for name in [
+            "home",
+            "0",
+            "a.b_c-d",
+            "20261121T101500Z_1",
+            &"x".repeat(64),
+        ] {
             assert_eq!(name.parse::<Name>().map(String::from).as_deref(), Ok(name));
         }
     }
@@ -107,7 +147,23 @@ mod tests {
     #[test]
     fn what_could_be_a_path_an_option_or_an_escape_is_refused() {
         let long = "x".repeat(65);
-        for name in ["", ".", "..", "a/b", "/", "-rf", "_x", "a b", "a\n", "\x1b]0;", "ä", "a\u{202e}", "a@b", "a%b", &long] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "/",
+            "-rf",
+            "_x",
+            "a b",
+            "a\n",
+            "\x1b]0;",
+            "ä",
+            "a\u{202e}",
+            "a@b",
+            "a%b",
+            &long,
+        ] {
             assert!(name.parse::<Name>().is_err(), "{name:?}");
         }
     }

@@ -87,7 +87,6 @@ pub struct Record {
 
 impl Record {
     /// A record of an image made now, with a new UUID.
-    #[must_use]
     pub fn new(size: u64, fs: Fs) -> Self {
         Self {
             uuid: Uuid::new_v4(),
@@ -122,7 +121,9 @@ impl Record {
     /// # Errors
     /// The kernel's, and `InvalidData` where it is garbled.
     pub fn read(file: &File) -> io::Result<Option<Self>> {
-        let Some(bytes) = read_xattr(file)? else { return Ok(None) };
+        let Some(bytes) = read_xattr(file)? else {
+            return Ok(None);
+        };
         Ok(Some(serde_json::from_slice(&bytes)?))
     }
 

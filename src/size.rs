@@ -30,11 +30,18 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // parse-size also takes spaces and underscores between digits: a typing error here.
-        if text.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'.') {
+        if text
+            .bytes()
+            .any(|byte| !byte.is_ascii_alphanumeric() && byte != b'.')
+        {
             return Err(EXPECTED.into());
         }
         let is_decimal = text.ends_with(['b', 'B']);
-        let config = if is_decimal { Config::new().with_decimal() } else { Config::new().with_binary() };
+        let config = if is_decimal {
+            Config::new().with_decimal()
+        } else {
+            Config::new().with_binary()
+        };
         let bytes = config.parse_size(text).map_err(|_| EXPECTED)?;
         if bytes == 0 {
             return Err("a size of 0 holds nothing".into());
@@ -69,7 +76,11 @@ impl fmt::Display for Size {
         let mut tenths = (u128::from(self.0) * 10 + u128::from(divisor / 2)) / u128::from(divisor);
         if tenths >= 10240 {
             // 1023.96K rounds to 1024K, which is 1M.
-            if let Some(next) = UNITS.iter().position(|u| *u == unit).and_then(|i| UNITS.get(i + 1)) {
+            if let Some(next) = UNITS
+                .iter()
+                .position(|u| *u == unit)
+                .and_then(|i| UNITS.get(i + 1))
+            {
                 unit = *next;
                 tenths = 10;
             }
@@ -104,7 +115,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_size_is_refused() {
-        for text in ["", "0", "-1", "+5G", "1.5X", "99E", "G", "1 G", "1_000", "0x10", "1e3Z", "5GG", "nan"] {
+        for text in [
+            "", "0", "-1", "+5G", "1.5X", "99E", "G", "1 G", "1_000", "0x10", "1e3Z", "5GG", "nan",
+        ] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
     }

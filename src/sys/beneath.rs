@@ -18,13 +18,20 @@ pub fn open(dir: impl AsFd, path: impl AsRef<Path>, flags: OFlags) -> io::Result
         | ResolveFlags::NO_SYMLINKS
         | ResolveFlags::NO_MAGICLINKS
         | ResolveFlags::NO_XDEV;
-    let mode = if flags.intersects(OFlags::CREATE | OFlags::TMPFILE) {
+    // O_TMPFILE is several bits, of which O_DIRECTORY is one.
+    let mode = if flags.contains(OFlags::CREATE) || flags.contains(OFlags::TMPFILE) {
         Mode::RUSR | Mode::WUSR
     } else {
         Mode::empty()
     };
     loop {
-        match rustix::fs::openat2(dir.as_fd(), path.as_ref(), flags | OFlags::CLOEXEC, mode, resolve) {
+        match rustix::fs::openat2(
+            dir.as_fd(),
+            path.as_ref(),
+            flags | OFlags::CLOEXEC,
+            mode,
+            resolve,
+        ) {
             // The kernel saw a rename or mount meanwhile and cannot tell whether we got out.
             Err(rustix::io::Errno::AGAIN) if !flags.contains(OFlags::NONBLOCK) => {}
             result => return result.map_err(io::Error::from),
@@ -40,7 +47,6 @@ pub fn open_dir(dir: impl AsFd, path: impl AsRef<Path>) -> io::Result<OwnedFd> {
 /// What is wrong with a file that is to be an image of ours, if anything.
 ///
 /// It must be a regular file of root's, on the pool's filesystem, with one name.
-#[must_use]
 pub fn why_not_ours(metadata: &std::fs::Metadata, device: u64) -> Option<&'static str> {
     if !metadata.file_type().is_file() {
         Some("it is not a regular file")
@@ -59,7 +65,12 @@ pub fn why_not_ours(metadata: &std::fs::Metadata, device: u64) -> Option<&'stati
 ///
 /// It is looked at before it is opened for real (by `O_PATH`), because opening a FIFO waits and
 /// opening a device can do anything.
-pub fn open_ours(dir: impl AsFd, path: impl AsRef<Path>, device: u64, flags: OFlags) -> io::Result<File> {
+pub fn open_ours(
+    dir: impl AsFd,
+    path: impl AsRef<Path>,
+    device: u64,
+    flags: OFlags,
+) -> io::Result<File> {
     let place = File::from(open(dir, path, OFlags::PATH | OFlags::NOFOLLOW)?);
     if let Some(why) = why_not_ours(&place.metadata()?, device) {
         return Err(io::Error::other(why));
@@ -95,9 +106,30 @@ pub fn link(file: &File, dir: impl AsFd, name: impl AsRef<Path>) -> io::Result<(
 pub fn rename(dir: impl AsFd, from: &Path, to: &Path) -> io::Result<()> {
     let (from_dir, from_name) = parent(&dir, from)?;
     let (to_dir, to_name) = parent(&dir, to)?;
-    rustix::fs::renameat_with(&from_dir, &from_name, &to_dir, &to_name, RenameFlags::NOREPLACE)?;
+    rustix::fs::renameat_with(
+        &from_dir,
+        &from_name,
+        &to_dir,
+        &to_name,
+        RenameFlags::NOREPLACE,
+    )?;
     sync(&to_dir)?;
     sync(&from_dir)
+}
+
+/// Exchanges two names beneath `dir`, so that neither is ever missing.
+pub fn exchange(dir: impl AsFd, one: &Path, other: &Path) -> io::Result<()> {
+    let (one_dir, one_name) = parent(&dir, one)?;
+    let (other_dir, other_name) = parent(&dir, other)?;
+    rustix::fs::renameat_with(
+        &one_dir,
+        &one_name,
+        &other_dir,
+        &other_name,
+        RenameFlags::EXCHANGE,
+    )?;
+    sync(&one_dir)?;
+    sync(&other_dir)
 }
 
 /// Removes a file's name beneath `dir`.

@@ -31,7 +31,6 @@ pub struct Deadline(Instant);
 
 impl Deadline {
     /// Whether there is time left.
-    #[must_use]
     pub fn is_ahead(&self) -> bool {
         Instant::now() < self.0
     }
@@ -88,18 +87,25 @@ fn attempt(
     for ward in wards {
         ward.marker.set(State::Idle);
     }
-    let signals = Blocked::all().doing("block", "signals").map_err(Failure::Error)?;
-    let guardian = Guardian::start(wards, limit).doing("fork", "the guardian").map_err(Failure::Error)?;
+    let signals = Blocked::all()
+        .doing("block", "signals")
+        .map_err(Failure::Error)?;
+    let guardian = Guardian::start(wards, limit)
+        .doing("fork", "the guardian")
+        .map_err(Failure::Error)?;
     // Without the right to lock memory the freeze is as safe, only less surely short.
-    drop(nix::sys::mman::mlockall(MlockAllFlags::MCL_CURRENT));
+    let _ = nix::sys::mman::mlockall(MlockAllFlags::MCL_CURRENT);
     let started = Instant::now();
     let frozen = freeze_all(wards);
     let at = Timestamp::now();
     let worked = frozen.is_ok().then(|| work(Deadline(started + limit)));
     let thawed = thaw_all(wards);
     let time = started.elapsed();
-    drop(nix::sys::mman::munlockall());
-    if wards.iter().any(|ward| ward.marker.state() == State::Frozen) {
+    let _ = nix::sys::mman::munlockall();
+    if wards
+        .iter()
+        .any(|ward| ward.marker.state() == State::Frozen)
+    {
         guardian.leave_it_to_you();
     } else {
         guardian.dismiss();
@@ -145,7 +151,11 @@ fn freeze_all(wards: &[Ward]) -> io::Result<()> {
 /// Thaws what is frozen by us, last first; the first error, after trying all.
 fn thaw_all(wards: &[Ward]) -> io::Result<()> {
     let mut result = Ok(());
-    for ward in wards.iter().rev().filter(|ward| ward.marker.state() == State::Frozen) {
+    for ward in wards
+        .iter()
+        .rev()
+        .filter(|ward| ward.marker.state() == State::Frozen)
+    {
         match thaw(ward) {
             Ok(()) => {}
             Err(error) => result = result.and(Err(error)),
@@ -179,12 +189,18 @@ fn freeze_failure(name: &str, error: io::Error) -> Failure {
     match error.raw_os_error() {
         Some(libc::EBUSY) => Failure::Busy,
         Some(libc::EOPNOTSUPP) => Failure::Error(
-            Error::refused(format!("cannot freeze {name}"), "its filesystem cannot be frozen")
-                .with_hint("--crash takes it unfrozen, like after a pulled plug"),
+            Error::refused(
+                format!("cannot freeze {name}"),
+                "its filesystem cannot be frozen",
+            )
+            .with_hint("--crash takes it unfrozen, like after a pulled plug"),
         ),
         Some(libc::EIO) => Failure::Error(
-            Error::refused(format!("cannot freeze {name}"), "its filesystem could not write everything back")
-                .with_hint("the kernel's log ('dmesg') says why; unmount it and check it"),
+            Error::refused(
+                format!("cannot freeze {name}"),
+                "its filesystem could not write everything back",
+            )
+            .with_hint("the kernel's log ('dmesg') says why; unmount it and check it"),
         ),
         _ => Failure::Error(Error::io("freeze", name, error)),
     }
@@ -194,7 +210,9 @@ fn frozen_by_another(name: &str) -> Error {
     Error::InUse {
         what: name.to_owned(),
         by: vec!["already frozen by another program, such as a backup agent".into()],
-        hint: Some("whoever froze it must thaw it: 'fsfreeze -u DIR' only if that program is dead".into()),
+        hint: Some(
+            "whoever froze it must thaw it: 'fsfreeze -u DIR' only if that program is dead".into(),
+        ),
     }
 }
 
@@ -208,7 +226,10 @@ fn lost(name: &str) -> Error {
 fn too_long(name: &str, limit: Duration) -> Error {
     Error::refused(
         format!("cannot snapshot {name}"),
-        format!("it would have been frozen for longer than {} s; it is thawed, nothing was kept", limit.as_secs()),
+        format!(
+            "it would have been frozen for longer than {} s; it is thawed, nothing was kept",
+            limit.as_secs()
+        ),
     )
     .with_hint("--crash takes it without freezing")
 }
@@ -227,13 +248,17 @@ struct Blocked(SigSet);
 impl Blocked {
     fn all() -> nix::Result<Self> {
         let mut before = SigSet::empty();
-        nix::sys::signal::sigprocmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+        nix::sys::signal::sigprocmask(
+            nix::sys::signal::SigmaskHow::SIG_SETMASK,
+            Some(&SigSet::all()),
+            Some(&mut before),
+        )?;
         Ok(Self(before))
     }
 }
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        drop(self.0.thread_set_mask());
+        let _ = self.0.thread_set_mask();
     }
 }

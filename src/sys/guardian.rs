@@ -9,10 +9,11 @@
 //! It leaves only when every marker says THAWED or NOT-OURS, or after a thaw once the parent is
 //! dead; until then it keeps trying.
 
-use std::io::{self, PipeReader, PipeWriter};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::mman::MlockAllFlags;
 use nix::sys::wait::waitpid;
@@ -42,13 +43,13 @@ pub struct Ward {
 pub struct Guardian {
     pid: Pid,
     /// Its end is what the guardian waits for.
-    alive: Option<PipeWriter>,
+    alive: Option<OwnedFd>,
 }
 
 impl Guardian {
     /// Forks the guardian, which thaws `deadline` from now at the latest.
     pub fn start(wards: &[Ward], deadline: Duration) -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
+        let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         let pid = ioctl::fork(|| {
             let mut keep: Vec<BorrowedFd<'_>> = vec![reader.as_fd()];
             for ward in wards {
@@ -57,7 +58,10 @@ impl Guardian {
             ioctl::close_all_but(&keep);
             guard(&reader, wards, deadline);
         })?;
-        Ok(Self { pid, alive: Some(writer) })
+        Ok(Self {
+            pid,
+            alive: Some(writer),
+        })
     }
 
     /// Lets the guardian go, once nothing is left for it to do, and waits for its end.
@@ -73,7 +77,7 @@ impl Guardian {
     fn let_go(&mut self) {
         if self.alive.take().is_some() {
             // A guardian that was killed is none to wait for either.
-            drop(waitpid(self.pid, None));
+            let _ = waitpid(self.pid, None);
         }
     }
 }
@@ -85,11 +89,11 @@ impl Drop for Guardian {
 }
 
 /// The child's whole life.
-fn guard(parent: &PipeReader, wards: &[Ward], deadline: Duration) {
+fn guard(parent: &OwnedFd, wards: &[Ward], deadline: Duration) {
     // A session of its own, so that what a terminal sends to its processes does not reach it.
-    drop(nix::unistd::setsid());
+    let _ = nix::unistd::setsid();
     // Never to wait for a page that lies on what is frozen.
-    drop(nix::sys::mman::mlockall(MlockAllFlags::MCL_CURRENT));
+    let _ = nix::sys::mman::mlockall(MlockAllFlags::MCL_CURRENT);
     let started = Instant::now();
     let mut is_thawed_by_us = vec![false; wards.len()];
     loop {
@@ -98,20 +102,25 @@ fn guard(parent: &PipeReader, wards: &[Ward], deadline: Duration) {
         if is_orphan {
             return thaw_for_the_dead(wards, &is_thawed_by_us);
         }
-        if wards.iter().all(|ward| matches!(ward.marker.state(), State::Thawed | State::NotOurs)) {
+        if wards
+            .iter()
+            .all(|ward| matches!(ward.marker.state(), State::Thawed | State::NotOurs))
+        {
             return;
         }
         if started.elapsed() >= deadline {
             for (ward, is_thawed) in wards.iter().zip(&mut is_thawed_by_us) {
                 // Once for each: a second thaw could only hit somebody else's freeze.
-                *is_thawed |= !*is_thawed && ward.marker.state().may_be_frozen() && ioctl::thaw(&ward.root).is_ok();
+                *is_thawed |= !*is_thawed
+                    && ward.marker.state().may_be_frozen()
+                    && ioctl::thaw(&ward.root).is_ok();
             }
         }
     }
 }
 
 /// Waits until the parent has died (true) or the time is over (false).
-fn wait_for_end(parent: &PipeReader, time: Duration) -> bool {
+fn wait_for_end(parent: &OwnedFd, time: Duration) -> bool {
     let mut polled = [PollFd::new(parent.as_fd(), PollFlags::POLLIN)];
     let milliseconds = u16::try_from(time.as_millis().max(1)).unwrap_or(u16::MAX);
     let timeout = PollTimeout::from(milliseconds);
@@ -120,7 +129,8 @@ fn wait_for_end(parent: &PipeReader, time: Duration) -> bool {
 
 fn thaw_for_the_dead(wards: &[Ward], is_thawed_by_us: &[bool]) {
     for (ward, is_thawed) in wards.iter().zip(is_thawed_by_us) {
-        let is_over = *is_thawed || !ward.marker.state().may_be_frozen() || thaw_persistently(&ward.root);
+        let is_over =
+            *is_thawed || !ward.marker.state().may_be_frozen() || thaw_persistently(&ward.root);
         if is_over {
             ward.marker.set(State::Thawed);
             ward.marker.remove();

@@ -6,7 +6,6 @@ use std::path::Path;
 use crate::sys::loopdev::{FileId, MAJOR};
 
 /// The processes that have loop device `number` open, such as `dd, pid 12`; not this one.
-#[must_use]
 pub fn of_device(number: u32) -> Vec<String> {
     let rdev = nix::sys::stat::makedev(u64::from(MAJOR), u64::from(number));
     processes_where(|file| {
@@ -16,16 +15,19 @@ pub fn of_device(number: u32) -> Vec<String> {
 }
 
 /// The processes that have a file open; not this one.
-#[must_use]
 pub fn of_file(id: FileId) -> Vec<String> {
-    processes_where(|file| std::fs::metadata(file).is_ok_and(|metadata| FileId::from(&metadata) == id))
+    processes_where(|file| {
+        std::fs::metadata(file).is_ok_and(|metadata| FileId::from(&metadata) == id)
+    })
 }
 
 /// The process that holds a `flock(2)` on a file, from `/proc/locks` (`proc_locks(5)`).
-#[must_use]
 pub fn of_lock(id: FileId) -> Option<String> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let (major, minor) = (nix::sys::stat::major(id.device), nix::sys::stat::minor(id.device));
+    let (major, minor) = (
+        nix::sys::stat::major(id.device),
+        nix::sys::stat::minor(id.device),
+    );
     let file = format!("{major:02x}:{minor:02x}:{}", id.inode);
     let pid = locks.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -36,12 +38,18 @@ pub fn of_lock(id: FileId) -> Option<String> {
 }
 
 fn processes_where(is_it: impl Fn(&Path) -> bool) -> Vec<String> {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let own = std::process::id().to_string();
-    let pids = processes.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let pids = processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
     let pids = pids.filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()) && *pid != own);
     pids.filter(|pid| {
-        let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+            return false;
+        };
         files.flatten().any(|file| is_it(&file.path()))
     })
     .map(|pid| describe(&pid))

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use linux_raw_sys::loop_device::{loop_config, loop_info64};
-use linux_raw_sys::{btrfs, general, ioctl, loop_device};
+use linux_raw_sys::{btrfs, ioctl, loop_device};
 use nix::sys::mman::{MapFlags, ProtFlags};
 
 pub use linux_raw_sys::btrfs::btrfs_ioctl_fs_info_args;
@@ -22,14 +22,22 @@ fn ioctl_ptr<T>(fd: impl AsFd, request: u32, arg: *mut T) -> io::Result<c_int> {
     // SAFETY: every caller in this file passes the structure that the request number names (its
     // size is part of that number), alive for the whole call.
     let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), c_ulong::from(request), arg) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Calls `ioctl(2)` with a plain number.
 fn ioctl_int(fd: impl AsFd, request: u32, arg: c_ulong) -> io::Result<c_int> {
     // SAFETY: the callers' requests take a number, so the kernel follows no pointer of ours.
     let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), c_ulong::from(request), arg) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Freezes the filesystem that `fd` is on (`FIFREEZE`, fs/ioctl.c).
@@ -81,14 +89,12 @@ pub fn loop_status(device: impl AsFd) -> io::Result<loop_info64> {
 }
 
 /// A `loop_info64` of zeros.
-#[must_use]
 pub fn empty_loop_info() -> loop_info64 {
     // SAFETY: the structure consists of integers and byte arrays; zero is a value of each.
     unsafe { std::mem::zeroed() }
 }
 
 /// A `loop_config` of zeros.
-#[must_use]
 pub fn empty_loop_config() -> loop_config {
     // SAFETY: as above.
     unsafe { std::mem::zeroed() }
@@ -117,7 +123,7 @@ pub fn extent_count(file: impl AsFd) -> io::Result<u64> {
     let mut map = Fiemap {
         start: 0,
         length: u64::MAX,
-        flags: general::FIEMAP_FLAG_SYNC,
+        flags: ioctl::FIEMAP_FLAG_SYNC,
         mapped_extents: 0,
         extent_count: 0,
         reserved: 0,
@@ -152,7 +158,12 @@ pub fn btrfs_device_path(fd: impl AsFd, devid: u64) -> io::Result<Vec<u8>> {
     let mut info: btrfs::btrfs_ioctl_dev_info_args = unsafe { std::mem::zeroed() };
     info.devid = devid;
     ioctl_ptr(fd, ioctl::BTRFS_IOC_DEV_INFO, &raw mut info)?;
-    Ok(info.path.iter().copied().take_while(|byte| *byte != 0).collect())
+    Ok(info
+        .path
+        .iter()
+        .copied()
+        .take_while(|byte| *byte != 0)
+        .collect())
 }
 
 /// Takes a write lease (`fcntl(2)`, `F_SETLEASE`): refused with `EAGAIN` while anything else, a
@@ -160,8 +171,12 @@ pub fn btrfs_device_path(fd: impl AsFd, devid: u64) -> io::Result<Vec<u8>> {
 pub fn write_lease(file: impl AsFd) -> io::Result<()> {
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: F_SETLEASE takes a number and follows no pointer.
-    let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, c_int::from(libc::F_WRLCK as i16)) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Forks, and runs `child` in the child, which then leaves without running any destructor.
@@ -192,7 +207,10 @@ pub fn borrow(handle: &impl AsRawFd) -> BorrowedFd<'_> {
 /// Only for a child that goes on with nothing but `keep`: the owners of the closed descriptors
 /// must never be used or dropped again, which `fork` makes sure of by `_exit`.
 pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
-    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
+    let mut keep: Vec<u32> = keep
+        .iter()
+        .map(|fd| fd.as_raw_fd().unsigned_abs())
+        .collect();
     keep.sort_unstable();
     let mut first = 0;
     for fd in keep.into_iter().chain([u32::MAX]) {
@@ -222,13 +240,19 @@ impl SharedWord {
         // SAFETY: a new mapping at an address of the kernel's choice, of a file that is long
         // enough; it lives until `drop` and is only ever used through the atomic.
         let address = unsafe {
-            nix::sys::mman::mmap(None, Self::LENGTH, protection, MapFlags::MAP_SHARED, file, 0)
+            nix::sys::mman::mmap(
+                None,
+                Self::LENGTH,
+                protection,
+                MapFlags::MAP_SHARED,
+                file,
+                0,
+            )
         }?;
         Ok(Self(address.cast()))
     }
 
     /// The word's value.
-    #[must_use]
     pub fn get(&self) -> u32 {
         // SAFETY: the mapping is page-aligned and lives as long as `self`.
         unsafe { self.0.as_ref() }.load(Ordering::SeqCst)

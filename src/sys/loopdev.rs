@@ -53,7 +53,10 @@ impl FileId {
 
 impl From<&std::fs::Metadata> for FileId {
     fn from(metadata: &std::fs::Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
     }
 }
 
@@ -76,10 +79,18 @@ pub struct Attached {
 
 impl Attached {
     fn from_info(number: u32, info: &loop_info64) -> Self {
-        let name = info.lo_file_name.iter().copied().take_while(|byte| *byte != 0).collect();
+        let name = info
+            .lo_file_name
+            .iter()
+            .copied()
+            .take_while(|byte| *byte != 0)
+            .collect();
         Self {
             number,
-            file: FileId { device: info.lo_device, inode: info.lo_inode },
+            file: FileId {
+                device: info.lo_device,
+                inode: info.lo_inode,
+            },
             read_only: info.lo_flags & READ_ONLY != 0,
             autoclear: info.lo_flags & AUTOCLEAR != 0,
             direct_io: info.lo_flags & DIRECT_IO != 0,
@@ -88,22 +99,24 @@ impl Attached {
     }
 
     /// `/dev/loopN`.
-    #[must_use]
     pub fn path(&self) -> PathBuf {
         device_path(self.number)
     }
 
     /// The block devices that lie on this one: dm-crypt, LVM, RAID (sysfs, `holders`).
-    #[must_use]
     pub fn stacked_on_it(&self) -> Vec<String> {
         let holders = format!("/sys/block/loop{}/holders", self.number);
-        let Ok(entries) = std::fs::read_dir(holders) else { return Vec::new() };
-        entries.flatten().map(|entry| format!("/dev/{}", entry.file_name().display())).collect()
+        let Ok(entries) = std::fs::read_dir(holders) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .map(|entry| format!("/dev/{}", entry.file_name().to_string_lossy()))
+            .collect()
     }
 }
 
 /// The device node of loop device `number`.
-#[must_use]
 pub fn device_path(number: u32) -> PathBuf {
     PathBuf::from(format!("/dev/loop{number}"))
 }
@@ -207,7 +220,12 @@ impl LoopDevice {
             | if options.read_only { READ_ONLY } else { 0 }
             | if options.autoclear { AUTOCLEAR } else { 0 };
         let room = LO_NAME_SIZE as usize - 1;
-        for (to, from) in config.info.lo_file_name.iter_mut().zip(options.reference.bytes().take(room)) {
+        for (to, from) in config
+            .info
+            .lo_file_name
+            .iter_mut()
+            .zip(options.reference.bytes().take(room))
+        {
             *to = from;
         }
         ioctl::loop_configure(ioctl::borrow(&handle), &mut config)?;
@@ -218,7 +236,10 @@ impl LoopDevice {
                 return Err(error);
             }
         };
-        let device = Self { handle, attached: Attached::from_info(number, &info) };
+        let device = Self {
+            handle,
+            attached: Attached::from_info(number, &info),
+        };
         device.verify(file, options)?;
         Ok(device)
     }
@@ -232,17 +253,17 @@ impl LoopDevice {
             return Ok(());
         }
         self.handle.detach()?;
-        Err(io::Error::other("the loop device is not what was asked for"))
+        Err(io::Error::other(
+            "the loop device is not what was asked for",
+        ))
     }
 
     /// The device node.
-    #[must_use]
     pub fn path(&self) -> PathBuf {
         self.attached.path()
     }
 
     /// What the kernel says of it.
-    #[must_use]
     pub fn attached(&self) -> &Attached {
         &self.attached
     }
@@ -254,7 +275,11 @@ impl LoopDevice {
     pub fn close(self) -> Result<()> {
         let attached = self.attached.clone();
         drop(self);
-        if attached.autoclear { wait_until_gone(&attached) } else { Ok(()) }
+        if attached.autoclear {
+            wait_until_gone(&attached)
+        } else {
+            Ok(())
+        }
     }
 }
 

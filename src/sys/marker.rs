@@ -40,15 +40,23 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [Self; 5] = [Self::Idle, Self::Intent, Self::Frozen, Self::NotOurs, Self::Thawed];
+    const ALL: [Self; 5] = [
+        Self::Idle,
+        Self::Intent,
+        Self::Frozen,
+        Self::NotOurs,
+        Self::Thawed,
+    ];
 
     fn from_word(word: u32) -> Self {
         // A word that nobody of ours has stored tells nothing, and nothing is thawed for it.
-        Self::ALL.into_iter().find(|state| *state as u32 == word).unwrap_or(Self::Idle)
+        Self::ALL
+            .into_iter()
+            .find(|state| *state as u32 == word)
+            .unwrap_or(Self::Idle)
     }
 
     /// Whether the filesystem may be frozen by us.
-    #[must_use]
     pub fn may_be_frozen(self) -> bool {
         matches!(self, Self::Intent | Self::Frozen)
     }
@@ -97,8 +105,11 @@ impl Marker {
             .open(&path)
             .doing("make", &path)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).doing("lock", &path)?;
-        let json = serde_json::to_vec(note).map_err(std::io::Error::from).doing("write", &path)?;
-        file.seek(SeekFrom::Start(NOTE_OFFSET)).doing("write", &path)?;
+        let json = serde_json::to_vec(note)
+            .map_err(std::io::Error::from)
+            .doing("write", &path)?;
+        file.seek(SeekFrom::Start(NOTE_OFFSET))
+            .doing("write", &path)?;
         file.write_all(&json).doing("write", &path)?;
         let word = SharedWord::map(&file).doing("map", &path)?;
         // Touched now, so that no store inside the freeze needs a page.
@@ -107,7 +118,6 @@ impl Marker {
     }
 
     /// How far it has got.
-    #[must_use]
     pub fn state(&self) -> State {
         State::from_word(self.word.get())
     }
@@ -158,7 +168,11 @@ pub fn abandoned() -> Result<Vec<Abandoned>> {
 }
 
 fn read_abandoned(path: &Path) -> Result<Option<Abandoned>> {
-    let mut file = match File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+    let mut file = match File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+    {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("open", path, error)),
@@ -168,11 +182,19 @@ fn read_abandoned(path: &Path) -> Result<Option<Abandoned>> {
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).doing("read", path)?;
-    let word = bytes.first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));
-    let note = bytes.get(4096..).and_then(|json| serde_json::from_slice(json).ok());
+    let word = bytes
+        .first_chunk()
+        .map_or(0, |word| u32::from_ne_bytes(*word));
+    let note = bytes
+        .get(4096..)
+        .and_then(|json| serde_json::from_slice(json).ok());
     // Without a note its maker died before it could have frozen anything.
     let Some(note) = note else { return Ok(None) };
-    Ok(Some(Abandoned { path: path.to_owned(), note, state: State::from_word(word) }))
+    Ok(Some(Abandoned {
+        path: path.to_owned(),
+        note,
+        state: State::from_word(word),
+    }))
 }
 
 /// Makes `/run/lovol`, or makes sure that nobody but root could have put it there.
@@ -187,5 +209,8 @@ fn make_dir() -> Result<()> {
     if metadata.is_dir() && metadata.uid() == 0 && metadata.mode() & 0o022 == 0 {
         return Ok(());
     }
-    Err(Error::refused(format!("cannot use {DIR}"), "it is not a directory that only root may write to"))
+    Err(Error::refused(
+        format!("cannot use {DIR}"),
+        "it is not a directory that only root may write to",
+    ))
 }

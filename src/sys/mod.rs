@@ -5,6 +5,7 @@ pub mod freeze;
 pub mod guardian;
 pub mod holders;
 pub mod ioctl;
+pub mod kernel;
 pub mod loopdev;
 pub mod marker;
 pub mod mount;

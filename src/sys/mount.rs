@@ -31,7 +31,6 @@ impl Options {
     /// Words that belong to mount(8), fstab or systemd are dropped (the list of mount(8),
     /// "filesystem-independent mount options"); the usual ones become flags; the rest is the
     /// guest filesystem's.
-    #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut options = Self::default();
         for word in split_outside_quotes(text) {
@@ -53,7 +52,6 @@ impl Options {
     }
 
     /// Whether `ro` is among them.
-    #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.flags.0 & MountFlags::RDONLY.bits() != 0
     }
@@ -208,14 +206,16 @@ fn messages(context: &OwnedFd) -> String {
     let mut said = Vec::new();
     let mut buffer = [0_u8; 1024];
     while let Ok(length) = rustix::io::read(context.as_fd(), &mut buffer) {
-        let Some(message) = buffer.get(..length).filter(|message| !message.is_empty()) else { break };
+        let Some(message) = buffer.get(..length).filter(|message| !message.is_empty()) else {
+            break;
+        };
         said.push(String::from_utf8_lossy(message).trim().to_owned());
     }
     said.join("; ")
 }
 
-/// Gives the root directory of a new guest the SELinux label of its mount point, so that what is
-/// made in it is labelled as if it lay in that directory.  Does nothing where SELinux is off or
+/// Gives the root directory of a new guest the `SELinux` label of its mount point, so that what is
+/// made in it is labelled as if it lay in that directory.  Does nothing where `SELinux` is off or
 /// the root has a label already.
 pub fn take_label(device: &Path, fstype: &str, options: &[&str], dir: &Path) -> Result<()> {
     const LABEL: &CStr = c"security.selinux";
@@ -223,7 +223,9 @@ pub fn take_label(device: &Path, fstype: &str, options: &[&str], dir: &Path) -> 
         return Ok(());
     }
     let mut label = [0_u8; 256];
-    let Ok(length) = rustix::fs::getxattr(dir, LABEL, &mut label[..]) else { return Ok(()) };
+    let Ok(length) = rustix::fs::getxattr(dir, LABEL, &mut label[..]) else {
+        return Ok(());
+    };
     let guest = Detached::new(device, fstype, options)?;
     let root = guest.open_root().doing("open", device)?;
     // Unlabelled files report the policy's default, so only what was set counts.
@@ -231,8 +233,13 @@ pub fn take_label(device: &Path, fstype: &str, options: &[&str], dir: &Path) -> 
     let has_label = rustix::fs::fgetxattr(&root, LABEL, &mut own[..])
         .is_ok_and(|length| !own[..length].windows(11).any(|part| part == b"unlabeled_t"));
     if !has_label {
-        rustix::fs::fsetxattr(&root, LABEL, &label[..length], rustix::fs::XattrFlags::empty())
-            .doing("label", dir)?;
+        rustix::fs::fsetxattr(
+            &root,
+            LABEL,
+            &label[..length],
+            rustix::fs::XattrFlags::empty(),
+        )
+        .doing("label", dir)?;
     }
     drop(root);
     guest.close().doing("unmount", device)
@@ -244,7 +251,9 @@ mod tests {
 
     #[test]
     fn usual_words_become_flags_and_the_rest_is_the_guests() {
-        let options = Options::parse("rw,noatime,nofail,x-systemd.automount,discard,suid,nosuid,ro,logbsize=256k");
+        let options = Options::parse(
+            "rw,noatime,nofail,x-systemd.automount,discard,suid,nosuid,ro,logbsize=256k",
+        );
         assert!(options.is_read_only());
         assert_eq!(options.data, ["discard", "logbsize=256k"]);
         let expected = MountFlags::NOATIME | MountFlags::NOSUID | MountFlags::RDONLY;

@@ -29,14 +29,12 @@ pub struct MountEntry {
 
 impl MountEntry {
     /// Whether this mount or its filesystem refuses writes.
-    #[must_use]
     pub fn is_read_only(&self) -> bool {
         let starts_ro = |options: &str| options.split(',').next() == Some("ro");
         starts_ro(&self.options) || starts_ro(&self.super_options)
     }
 
     /// Whether the filesystem itself, and so each of its mounts, refuses writes.
-    #[must_use]
     pub fn is_filesystem_read_only(&self) -> bool {
         self.super_options.split(',').next() == Some("ro")
     }
@@ -49,9 +47,11 @@ pub fn read() -> Result<Vec<MountEntry>> {
 }
 
 /// Parses a mount table; a line that is not understood is passed over.
-#[must_use]
 pub fn parse(table: &[u8]) -> Vec<MountEntry> {
-    table.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(parse_line)
+        .collect()
 }
 
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
@@ -78,27 +78,34 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     })
 }
 
-/// Undoes the kernel's `\040` for space, tab, newline and backslash (fs/seq_file.c, `mangle_path`).
+/// Undoes the kernel's `\040` for space, tab, newline and backslash (`fs/seq_file.c`, `mangle_path`).
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
-        match (byte, tail) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
-                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = after;
-            }
-            _ => {
-                bytes.push(byte);
-                rest = tail;
-            }
+        if let (
+            b'\\',
+            [
+                a @ b'0'..=b'3',
+                b @ b'0'..=b'7',
+                c @ b'0'..=b'7',
+                after @ ..,
+            ],
+        ) = (byte, tail)
+        {
+            bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+            rest = after;
+        } else {
+            bytes.push(byte);
+            rest = tail;
         }
     }
     bytes
 }
 
 fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 fn path(bytes: Vec<u8>) -> PathBuf {
@@ -106,7 +113,6 @@ fn path(bytes: Vec<u8>) -> PathBuf {
 }
 
 /// The entry that is mounted at `dir` and visible there: the last one, if several lie on another.
-#[must_use]
 pub fn at<'a>(table: &'a [MountEntry], dir: &Path) -> Option<&'a MountEntry> {
     table.iter().rev().find(|entry| entry.dir == dir)
 }
@@ -117,7 +123,8 @@ mod tests {
 
     #[test]
     fn a_line_with_optional_fields_and_escapes_is_understood() {
-        let table = b"36 35 7:3 / /mnt/a\\040b rw,noatime shared:7 master:1 - xfs /dev/loop3 rw,attr2\n";
+        let table =
+            b"36 35 7:3 / /mnt/a\\040b rw,noatime shared:7 master:1 - xfs /dev/loop3 rw,attr2\n";
         let entries = parse(table);
         assert_eq!(entries.len(), 1);
         assert_eq!(entries[0].device, (7, 3));
@@ -128,7 +135,13 @@ mod tests {
 
     #[test]
     fn nonsense_is_passed_over() {
-        for line in ["", "36", "36 35 7 / /x rw - xfs", "a b c d e f g h", "36 35 7:3 / /x rw xfs"] {
+        for line in [
+            "",
+            "36",
+            "36 35 7 / /x rw - xfs",
+            "a b c d e f g h",
+            "36 35 7:3 / /x rw xfs",
+        ] {
             assert_eq!(parse(line.as_bytes()), [], "{line}");
         }
     }

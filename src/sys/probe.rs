@@ -5,7 +5,10 @@ use std::path::Path;
 use crate::error::Result;
 use crate::sys::tool::Tool;
 
-const BLKID: Tool = Tool { program: "blkid", package: "util-linux" };
+const BLKID: Tool = Tool {
+    program: "blkid",
+    package: "util-linux",
+};
 
 /// A filesystem's signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +27,13 @@ pub struct Signature {
 /// Probes a device or file by its content only (`blkid -p`, which neither reads nor writes
 /// blkid's cache).
 pub fn signature(path: &Path) -> Result<Signature> {
-    let arguments = ["-p".as_ref(), "-o".as_ref(), "export".as_ref(), "--".as_ref(), path.as_os_str()];
+    let arguments = [
+        "-p".as_ref(),
+        "-o".as_ref(),
+        "export".as_ref(),
+        "--".as_ref(),
+        path.as_os_str(),
+    ];
     // 2: nothing found; 8: several signatures that contradict each other (blkid(8)).
     let printed = BLKID.run(&arguments, &[0, 2, 8])?;
     Ok(parse(&printed))
@@ -34,7 +43,9 @@ fn parse(printed: &str) -> Signature {
     let mut signature = Signature::default();
     let mut is_filesystem = false;
     for line in printed.lines() {
-        let Some((key, value)) = line.split_once('=') else { continue };
+        let Some((key, value)) = line.split_once('=') else {
+            continue;
+        };
         let value = || Some(value.to_owned());
         match key {
             "TYPE" => signature.fstype = value(),

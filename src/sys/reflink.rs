@@ -66,7 +66,7 @@ pub fn clone_data(
     Ok(())
 }
 
-/// The next run of data at or after `at`, within `length` (`lseek(2)`, SEEK_DATA).
+/// The next run of data at or after `at`, within `length` (`lseek(2)`, `SEEK_DATA`).
 fn next_data(file: &File, at: u64, length: u64) -> io::Result<Option<(u64, u64)>> {
     if at >= length {
         return Ok(None);

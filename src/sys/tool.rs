@@ -7,8 +7,14 @@ use std::process::{Command, Stdio};
 use crate::error::{Context, Error, Result};
 
 /// Where tools of root's are looked for; `$PATH` is the caller's and not to be trusted.
-const PLACES: [&str; 6] =
-    ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
+const PLACES: [&str; 6] = [
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+    "/usr/local/sbin",
+    "/usr/local/bin",
+];
 
 /// An external program and the package that has it.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +31,15 @@ impl Tool {
     /// # Errors
     /// [`Error::NoTool`] where it is not installed.
     pub fn find(self) -> Result<PathBuf> {
-        let mut paths = PLACES.iter().map(|place| PathBuf::from(place).join(self.program));
-        paths.find(|path| path.is_file()).ok_or_else(|| Error::NoTool {
-            program: self.program.to_owned(),
-            package: self.package,
-        })
+        let mut paths = PLACES
+            .iter()
+            .map(|place| PathBuf::from(place).join(self.program));
+        paths
+            .find(|path| path.is_file())
+            .ok_or_else(|| Error::NoTool {
+                program: self.program.to_owned(),
+                package: self.package,
+            })
     }
 
     /// Runs it and returns what it printed on stdout.
@@ -46,14 +56,29 @@ impl Tool {
             .stdin(Stdio::null())
             .output()
             .doing("run", &path)?;
-        if output.status.code().is_some_and(|code| accepted.contains(&code)) {
+        if output
+            .status
+            .code()
+            .is_some_and(|code| accepted.contains(&code))
+        {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let words = arguments.iter().map(|word| word.as_ref().to_string_lossy().into_owned());
-        let command = std::iter::once(self.program.to_owned()).chain(words).collect::<Vec<_>>();
+        let words = arguments
+            .iter()
+            .map(|word| word.as_ref().to_string_lossy().into_owned());
+        let command = std::iter::once(self.program.to_owned())
+            .chain(words)
+            .collect::<Vec<_>>();
         let said = [output.stderr, output.stdout].concat();
         let said = String::from_utf8_lossy(&said).trim().to_owned();
-        let said = if said.is_empty() { output.status.to_string() } else { said };
-        Err(Error::Tool { command: command.join(" "), said })
+        let said = if said.is_empty() {
+            output.status.to_string()
+        } else {
+            said
+        };
+        Err(Error::Tool {
+            command: command.join(" "),
+            said,
+        })
     }
 }

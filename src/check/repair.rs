@@ -1,0 +1,180 @@
+//! Repairing: thaw, finish, rebuild the index.  Images are read, never written or removed.
+
+use crate::check::compare::{records, with_index};
+use crate::check::scan::{Found, Scanned, scan};
+use crate::check::{Finding, thaw};
+use crate::error::{Context, Result};
+use crate::index::{Index, Trashed, Volume};
+use crate::name::{Name, SnapshotName};
+use crate::plan::{Observer, Step};
+use crate::pool::lock::Lock;
+use crate::pool::{Edit, Place, Pool};
+use crate::record::Record;
+use crate::sys::marker;
+
+/// Mends what can be mended, and returns what is still wrong.
+pub fn repair(pool: &Pool, observer: &dyn Observer) -> Result<Vec<Finding>> {
+    // First of all: somebody may be waiting for it, even for what we do next.
+    thaw::thaw(&marker::abandoned()?, observer)?;
+    if pool.index().is_ok_and(|index| !index.intents.is_empty()) {
+        finish(pool, observer)?;
+    }
+    let lock = Lock::of_pool(pool)?;
+    let scanned = scan(pool).doing("read", pool.path())?;
+    if with_index(pool, &scanned)
+        .iter()
+        .any(|finding| finding.kind.is_mendable())
+    {
+        rebuild(pool, lock, &scanned, observer)?;
+    } else {
+        drop(lock);
+    }
+    super::check(pool)
+}
+
+/// Whoever takes the lock finishes what was begun.
+fn finish(pool: &Pool, observer: &dyn Observer) -> Result<()> {
+    for step in pool.index()?.intents.iter().flatten() {
+        observer.begin(step);
+    }
+    Edit::begin(pool).map(drop)
+}
+
+/// What [`repair`] would do.
+pub fn plan(pool: &Pool) -> Result<Vec<Step>> {
+    let left = marker::abandoned()?;
+    let left = left.iter().filter(|marker| marker.state.may_be_frozen());
+    let mut steps: Vec<Step> = left
+        .map(|marker| Step::Thaw {
+            name: marker.note.name.clone(),
+        })
+        .collect();
+    let _lock = Lock::of_pool(pool)?;
+    if let Ok(index) = pool.index() {
+        steps.extend(index.intents.into_iter().flatten());
+    }
+    let scanned = scan(pool).doing("read", pool.path())?;
+    let has_rest = with_index(pool, &scanned).iter().any(|finding| {
+        finding.kind.is_mendable() && finding.kind != crate::check::Kind::Unfinished
+    });
+    if has_rest {
+        let index = rebuilt(pool, &scanned)?;
+        steps.push(step_of(&index));
+    }
+    Ok(steps)
+}
+
+fn step_of(index: &Index) -> Step {
+    let snapshots = index
+        .volumes
+        .values()
+        .map(|volume| volume.snapshots.len())
+        .sum();
+    Step::RebuildIndex {
+        volumes: index.volumes.len(),
+        snapshots,
+    }
+}
+
+fn rebuild(pool: &Pool, lock: Lock, scanned: &Scanned, observer: &dyn Observer) -> Result<()> {
+    let index = rebuilt(pool, scanned)?;
+    observer.begin(&step_of(&index));
+    Edit::with_index(pool, lock, index).save()
+}
+
+/// The index as the images say it should be.
+fn rebuilt(pool: &Pool, scanned: &Scanned) -> Result<Index> {
+    let mut index = Index::new(pool.uuid());
+    match pool.index() {
+        Ok(old) => {
+            keep_what_has_no_record(&mut index, &old, scanned);
+            index.extra = old.extra;
+        }
+        // A newer form may hold what we cannot see: never written over.
+        Err(error) if error.to_string().contains("version") => return Err(error),
+        Err(_) => {}
+    }
+    for (place, found) in &scanned.images {
+        if let Found {
+            record: Ok(record), ..
+        } = found
+        {
+            add(&mut index, place, record);
+        }
+    }
+    Ok(index)
+}
+
+/// An image whose record is lost keeps what the index knows of it.
+fn keep_what_has_no_record(index: &mut Index, old: &Index, scanned: &Scanned) {
+    for (place, record) in records(old) {
+        if matches!(
+            scanned.images.get(&place),
+            Some(Found { record: Err(_), .. })
+        ) {
+            add(index, &place, record);
+        }
+    }
+}
+
+fn add(index: &mut Index, place: &Place, record: &Record) {
+    match place {
+        Place::Volume(name) => volume_of(index, name, record).record = record.clone(),
+        Place::Snapshot(SnapshotName { volume, snapshot }) => {
+            volume_of(index, volume, record)
+                .snapshots
+                .insert(snapshot.clone(), record.clone());
+        }
+        Place::TrashedVolume(id) => {
+            if let Some(trashed) = trashed_of(index, id, record) {
+                trashed.volume.record = record.clone();
+            }
+        }
+        Place::TrashedSnapshot(id, snapshot) => {
+            if let Some(trashed) = trashed_of(index, id, record) {
+                trashed
+                    .volume
+                    .snapshots
+                    .insert(snapshot.clone(), record.clone());
+            }
+        }
+    }
+}
+
+/// A volume's entry.  Where only snapshots are left of it, they say what it was, so that they can
+/// be cloned; that its image is missing is found each time.
+fn volume_of<'i>(index: &'i mut Index, name: &Name, record: &Record) -> &'i mut Volume {
+    index
+        .volumes
+        .entry(name.clone())
+        .or_insert_with(|| Volume::new(stand_in(record)))
+}
+
+fn trashed_of<'i>(index: &'i mut Index, id: &str, record: &Record) -> Option<&'i mut Trashed> {
+    let (name, time) = id.split_once('@')?;
+    let name: Name = name.parse().ok()?;
+    let deleted = time_in(time).unwrap_or(record.created);
+    let new = || Trashed {
+        name,
+        deleted,
+        volume: Volume::new(stand_in(record)),
+    };
+    Some(index.trash.entry(id.to_owned()).or_insert_with(new))
+}
+
+fn time_in(text: &str) -> Option<jiff::Timestamp> {
+    let base = text.split('_').next()?;
+    let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", base).ok()?;
+    time.to_zoned(jiff::tz::TimeZone::UTC)
+        .ok()
+        .map(|zoned| zoned.timestamp())
+}
+
+fn stand_in(record: &Record) -> Record {
+    let mut volume = Record::new(record.size, record.fs.clone());
+    volume.uuid = record.volume.unwrap_or(record.uuid);
+    volume.created = record.created;
+    volume.fs_uuid.clone_from(&record.fs_uuid);
+    volume.label.clone_from(&record.label);
+    volume
+}

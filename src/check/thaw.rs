@@ -1,0 +1,81 @@
+//! Thawing what a dead lovol and its dead guardian have left frozen.
+
+use std::os::fd::OwnedFd;
+
+use crate::check::{Finding, Kind};
+use crate::error::{Context, Error, Result};
+use crate::guest::{Fs, proof};
+use crate::plan::{Observer, Step};
+use crate::sys::ioctl;
+use crate::sys::loopdev::{self, Attached};
+use crate::sys::marker::{Abandoned, Note};
+use crate::sys::mount::Detached;
+use crate::usage::Usage;
+
+/// What the markers say.
+#[must_use]
+pub fn findings(abandoned: &[Abandoned]) -> Vec<Finding> {
+    let left = abandoned
+        .iter()
+        .filter(|marker| marker.state.may_be_frozen());
+    left.map(|marker| Finding {
+        kind: Kind::Frozen,
+        what: marker.note.name.clone(),
+        problem: format!(
+            "lovol, pid {}, died while it froze it, and its guardian too: it may be frozen",
+            marker.note.pid
+        ),
+        hint: None,
+    })
+    .collect()
+}
+
+/// Thaws everything that is left, and removes the markers.
+pub fn thaw(abandoned: &[Abandoned], observer: &dyn Observer) -> Result<()> {
+    for marker in abandoned {
+        if marker.state.may_be_frozen() {
+            observer.begin(&Step::Thaw {
+                name: marker.note.name.clone(),
+            });
+            thaw_one(&marker.note)?;
+        }
+        std::fs::remove_file(&marker.path).doing("remove", &marker.path)?;
+    }
+    Ok(())
+}
+
+fn thaw_one(note: &Note) -> Result<()> {
+    let Some(device) = device_of(note) else {
+        // A frozen filesystem keeps its device: where that is gone, so is the freeze.
+        return Ok(());
+    };
+    let root = root_of(&device, note)?;
+    match ioctl::thaw(&root) {
+        Ok(()) => Ok(()),
+        // Not frozen (any more): the freeze had not begun, or somebody was here before us.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        Err(error) => Err(Error::io("thaw", &note.name, error)),
+    }
+}
+
+fn device_of(note: &Note) -> Option<Attached> {
+    let device = loopdev::status(note.loop_number).ok()??;
+    let is_same = device.file.device == note.device && device.file.inode == note.inode;
+    is_same.then_some(device)
+}
+
+/// A descriptor on the frozen filesystem: where it is mounted, or mounted once more where nobody
+/// sees it (unmounting a frozen filesystem leaves it frozen in the kernel).
+fn root_of(device: &Attached, note: &Note) -> Result<OwnedFd> {
+    let usage = Usage::look()?;
+    let mounts = usage.mounts_of(device);
+    if let Some(root) = mounts
+        .iter()
+        .find_map(|entry| proof::open(entry, device).ok())
+    {
+        return Ok(root);
+    }
+    let fs = Fs::from(note.fstype.clone());
+    let mount = Detached::new(&device.path(), fs.as_str(), &[])?;
+    mount.open_root().doing("open", &note.name)
+}

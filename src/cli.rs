@@ -1,0 +1,89 @@
+//! The command line: options that every verb takes, and the list of verbs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Command, CommandFactory, Parser};
+
+use crate::commands::Verb;
+use crate::output::Color;
+
+/// Volumes and instant, safe snapshots on XFS and other filesystems with reflinks
+///
+/// A volume is a sparse image file with a filesystem in it, mounted by a loop device; a snapshot
+/// is a read-only reflink of it, taken in a moment, frozen for as long as that takes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lovol",
+    version,
+    infer_subcommands = true,
+    disable_help_subcommand = false,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = EXAMPLES
+)]
+pub struct Cli {
+    /// Options that every verb takes.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lovol create home 50G             make a volume
+  lovol mount home /home            mount it
+  lovol snapshot home               take a snapshot of it, mounted or not
+  lovol list -a                     list volumes and snapshots";
+
+/// Options before or after the verb.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// Use the pool in this directory
+    #[arg(long, global = true, value_name = "DIR", env = "LOVOL_POOL", default_value = crate::pool::DEFAULT_DIR)]
+    pub pool: PathBuf,
+
+    /// Wait so long for what another process has locked or frozen
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
+    pub wait: u32,
+
+    /// Print the result as JSON
+    #[arg(short = 'J', long, global = true)]
+    pub json: bool,
+
+    /// Show what would be done, and do nothing
+    #[arg(short = 'n', long, global = true)]
+    pub dry_run: bool,
+
+    /// Answer questions with yes
+    #[arg(short = 'y', long, global = true)]
+    pub yes: bool,
+
+    /// Print nothing but errors and warnings
+    #[arg(short = 'q', long, global = true)]
+    pub quiet: bool,
+
+    /// Show each step on stderr
+    #[arg(short = 'v', long, global = true)]
+    pub verbose: bool,
+
+    /// Use colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+/// The whole command line, for man pages and completions.
+pub fn command() -> Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::command().debug_assert();
+    }
+}

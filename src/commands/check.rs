@@ -1,0 +1,53 @@
+//! `lovol check`
+
+use clap::Args;
+
+use crate::check::{self, Finding};
+use crate::commands::{Context, require_root};
+use crate::error::{Error, Result};
+
+/// Check the pool: index, images, their records and the kernel's state against each other
+///
+/// Each difference is named, and the exit code is 1 if there is one. --repair thaws what a killed
+/// lovol has left frozen, finishes what it has begun, and rebuilds the index from the images. It
+/// never deletes or edits an image.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lovol check
+  lovol check --repair")]
+pub struct Check {
+    /// Mend what can be mended without touching an image
+    #[arg(long)]
+    repair: bool,
+}
+
+impl Check {
+    pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
+        require_root()?;
+        let pool = context.pool()?;
+        if self.repair && context.shows(|| check::repair::plan(&pool))? {
+            return Ok(());
+        }
+        let findings = if self.repair {
+            check::repair::repair(&pool, context.observer())?
+        } else {
+            check::check(&pool)?
+        };
+        let lines: Vec<String> = findings.iter().flat_map(lines).collect();
+        context.output.result(&lines, "findings", &findings)?;
+        if findings.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Wrong {
+                findings: findings.len(),
+            })
+        }
+    }
+}
+
+fn lines(finding: &Finding) -> Vec<String> {
+    let mut lines = vec![format!("{}: {}", finding.what, finding.problem)];
+    lines.extend(finding.hint.as_ref().map(|hint| format!("  hint: {hint}")));
+    lines
+}

@@ -1,0 +1,139 @@
+//! `lovol create`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::commands::{Context, require_root};
+use crate::error::{Error, Result};
+use crate::guest::Fs;
+use crate::index::Volume;
+use crate::name::Name;
+use crate::plan::Observer;
+use crate::pool::Pool;
+use crate::record::Record;
+use crate::report::Reporter;
+use crate::size::Size;
+use crate::volume::{Adoption, New};
+
+/// Make a volume: a sparse image of SIZE with a filesystem in it
+///
+/// SIZE is what the volume may grow to; it takes room in the pool only as it is filled. Sizes are
+/// rounded up to 1 MiB. 50G is 50 GiB, 50GB is 50 * 10^9 bytes.
+///
+/// With --from, an image that exists already becomes the volume: by reflink, or with --move itself.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lovol create home 50G                       50 GiB with XFS
+  lovol create db 20G --fs ext4 --label db
+  lovol create vm 10G --fs none               an empty image
+  lovol create old --from /srv/old.img        take an image in, by reflink")]
+pub struct Create {
+    /// The volume's name
+    #[arg(value_name = "NAME")]
+    name: Name,
+
+    /// Its size
+    #[arg(
+        value_name = "SIZE",
+        required_unless_present = "from",
+        conflicts_with = "from"
+    )]
+    size: Option<Size>,
+
+    /// The filesystem to make in it
+    #[arg(
+        long,
+        value_name = "xfs|ext4|btrfs|none",
+        default_value = "xfs",
+        conflicts_with = "from"
+    )]
+    fs: Fs,
+
+    /// The filesystem's label
+    #[arg(long, value_name = "LABEL", conflicts_with = "from")]
+    label: Option<String>,
+
+    /// More options for mkfs, separated by blanks
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        allow_hyphen_values = true,
+        conflicts_with = "from"
+    )]
+    mkfs_options: Option<String>,
+
+    /// Take this image in
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+
+    /// Move the image into the pool
+    #[arg(long = "move", requires = "from")]
+    is_move: bool,
+
+    /// Take an image in use without freezing it, as after a pulled plug
+    #[arg(long, requires = "from", conflicts_with = "is_move")]
+    crash: bool,
+}
+
+impl Create {
+    pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
+        require_root()?;
+        match (&self.from, self.size) {
+            (Some(file), _) => self.adopt(file, context),
+            (None, Some(size)) => self.make(size, context),
+            // clap asks for one of them.
+            (None, None) => Err(Error::usage("SIZE is missing", "lovol create NAME SIZE")),
+        }
+    }
+
+    fn make(&self, size: Size, context: &Context<'_>) -> Result<()> {
+        let rounded = size.rounded_up();
+        let options = self.mkfs_options.as_deref().unwrap_or_default();
+        let new = New {
+            name: self.name.clone(),
+            size: rounded,
+            fs: self.fs.clone(),
+            label: self.label.clone(),
+            mkfs_options: options.split_whitespace().map(str::to_owned).collect(),
+        };
+        let pool = context.pool_or_new()?;
+        new.check(&pool)?;
+        if rounded != size {
+            context
+                .output
+                .remark(&format!("{} bytes are rounded up to {rounded}", size.0));
+        }
+        if context.shows(|| Ok(new.plan()))? {
+            return Ok(());
+        }
+        let record = new.make(&pool, context.observer())?;
+        self.show(&pool, record, context)
+    }
+
+    fn adopt(&self, file: &std::path::Path, context: &Context<'_>) -> Result<()> {
+        let pool = context.pool_or_new()?;
+        let adoption = Adoption::open(&pool, &self.name, file)?;
+        if context.shows(|| adoption.plan(self.is_move, self.crash))? {
+            return Ok(());
+        }
+        let observer: &dyn Observer = context.observer();
+        let record = if self.is_move {
+            adoption.move_in(&pool, observer)?
+        } else {
+            adoption.clone_in(&pool, self.crash, observer)?
+        };
+        if record.fs == Fs::None {
+            observer.warn("no filesystem was recognised in it");
+        }
+        self.show(&pool, record, context)
+    }
+
+    fn show(&self, pool: &Pool, record: Record, context: &Context<'_>) -> Result<()> {
+        let report = Reporter::new(pool).volume(&self.name, &Volume::new(record), false);
+        context
+            .output
+            .result(&[self.name.to_string()], "volumes", &[report])
+    }
+}

@@ -1,0 +1,323 @@
+//! `lovol list`
+
+use clap::{Args, ValueEnum};
+
+use crate::commands::Context;
+use crate::error::{Error, Result};
+use crate::name::Name;
+use crate::output::{TableFormat, table};
+use crate::report::{Reporter, SnapshotReport, TrashReport, VolumeReport, wanted};
+use crate::size::Size;
+
+/// List volumes, and with -a their snapshots
+///
+/// Without root it shows what the index knows, and what anyone may see of the rest.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lovol list
+  lovol list -a home                    with its snapshots
+  lovol list --tree
+  lovol list -o name,size,fs --raw --no-header
+  lovol list -J | jq .volumes[].name")]
+pub struct List {
+    /// Only these volumes
+    #[arg(value_name = "NAME")]
+    names: Vec<Name>,
+
+    /// Snapshots as well
+    #[arg(short, long)]
+    all: bool,
+
+    /// Snapshots as well, as a tree
+    #[arg(long, conflicts_with = "trash")]
+    tree: bool,
+
+    /// Deleted volumes instead
+    #[arg(long, conflicts_with_all = ["all", "names"])]
+    trash: bool,
+
+    /// Sizes in bytes
+    #[arg(short, long)]
+    bytes: bool,
+
+    /// These columns
+    #[arg(
+        short = 'o',
+        long,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        value_enum
+    )]
+    columns: Vec<Column>,
+
+    /// Columns separated by one blank, empty ones as -
+    #[arg(long)]
+    raw: bool,
+
+    /// No line with the columns' names
+    #[arg(long)]
+    no_header: bool,
+}
+
+/// What can be shown of a volume or snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Column {
+    Name,
+    Size,
+    Used,
+    Snaps,
+    Fs,
+    MountedOn,
+    Created,
+    Consistency,
+    Device,
+    State,
+    Label,
+    Uuid,
+    FsUuid,
+    Extents,
+    FrozenMs,
+    Image,
+    Deleted,
+}
+
+impl Column {
+    fn header(self) -> &'static str {
+        match self {
+            Self::Name => "NAME",
+            Self::Size => "SIZE",
+            Self::Used => "USED",
+            Self::Snaps => "SNAPS",
+            Self::Fs => "FS",
+            Self::MountedOn => "MOUNTED-ON",
+            Self::Created => "CREATED",
+            Self::Consistency => "CONSISTENCY",
+            Self::Device => "DEVICE",
+            Self::State => "STATE",
+            Self::Label => "LABEL",
+            Self::Uuid => "UUID",
+            Self::FsUuid => "FS-UUID",
+            Self::Extents => "EXTENTS",
+            Self::FrozenMs => "FROZEN-MS",
+            Self::Image => "IMAGE",
+            Self::Deleted => "DELETED",
+        }
+    }
+
+    fn is_number(self) -> bool {
+        matches!(
+            self,
+            Self::Size | Self::Used | Self::Snaps | Self::Extents | Self::FrozenMs
+        )
+    }
+}
+
+const VOLUMES: [Column; 6] = [
+    Column::Name,
+    Column::Size,
+    Column::Used,
+    Column::Snaps,
+    Column::Fs,
+    Column::MountedOn,
+];
+const WITH_SNAPSHOTS: [Column; 8] = [
+    Column::Name,
+    Column::Size,
+    Column::Used,
+    Column::Snaps,
+    Column::Fs,
+    Column::Created,
+    Column::Consistency,
+    Column::MountedOn,
+];
+const TRASH: [Column; 6] = [
+    Column::Name,
+    Column::Size,
+    Column::Used,
+    Column::Snaps,
+    Column::Fs,
+    Column::Deleted,
+];
+
+impl List {
+    pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
+        let pool = match context.pool() {
+            // Nothing was made yet: that is an answer, unless a pool was asked for by name.
+            Err(Error::NoPool { dir }) if dir == std::path::Path::new(crate::pool::DEFAULT_DIR) => {
+                return Err(Error::NoPool { dir });
+            }
+            result => result?,
+        };
+        let index = pool.index()?;
+        let reporter = Reporter::new(&pool);
+        if self.trash {
+            let reports: Vec<_> = index
+                .trash
+                .iter()
+                .map(|(id, trashed)| reporter.trashed(id, trashed))
+                .collect();
+            return self.print_trash(&reports, context);
+        }
+        let with_snapshots = self.all || self.tree;
+        let volumes = wanted(&index, &self.names)?;
+        let reports: Vec<_> = volumes
+            .into_iter()
+            .map(|(name, volume)| reporter.volume(name, volume, with_snapshots))
+            .collect();
+        self.print(&reports, context)
+    }
+
+    fn print(&self, reports: &[VolumeReport], context: &Context<'_>) -> Result<()> {
+        if context.output.is_json() {
+            return context.output.json("volumes", reports);
+        }
+        let default: &[Column] = if self.all || self.tree {
+            &WITH_SNAPSHOTS
+        } else {
+            &VOLUMES
+        };
+        let columns = if self.columns.is_empty() {
+            default
+        } else {
+            &self.columns
+        };
+        let mut rows = Vec::new();
+        for report in reports {
+            rows.push(
+                columns
+                    .iter()
+                    .map(|column| self.volume_cell(*column, report))
+                    .collect(),
+            );
+            let snapshots = report.snapshots.as_deref().unwrap_or_default();
+            for (number, snapshot) in snapshots.iter().enumerate() {
+                let branch = match (self.tree, number + 1 == snapshots.len()) {
+                    (false, _) => "",
+                    (true, false) => "├─ ",
+                    (true, true) => "└─ ",
+                };
+                rows.push(
+                    columns
+                        .iter()
+                        .map(|column| self.snapshot_cell(*column, snapshot, branch))
+                        .collect(),
+                );
+            }
+        }
+        self.print_table(columns, rows)
+    }
+
+    fn print_trash(&self, reports: &[TrashReport], context: &Context<'_>) -> Result<()> {
+        if context.output.is_json() {
+            return context.output.json("trash", reports);
+        }
+        let columns: &[Column] = if self.columns.is_empty() {
+            &TRASH
+        } else {
+            &self.columns
+        };
+        let row = |report| {
+            columns
+                .iter()
+                .map(|column| self.trash_cell(*column, report))
+                .collect()
+        };
+        self.print_table(columns, reports.iter().map(row).collect())
+    }
+
+    fn print_table(&self, columns: &[Column], rows: Vec<Vec<String>>) -> Result<()> {
+        let header: Vec<&str> = columns.iter().map(|column| column.header()).collect();
+        let right: Vec<bool> = columns.iter().map(|column| column.is_number()).collect();
+        table(
+            &header,
+            &right,
+            rows,
+            TableFormat {
+                raw: self.raw,
+                no_header: self.no_header,
+            },
+        )
+    }
+
+    fn size(&self, bytes: Option<u64>) -> String {
+        match bytes {
+            Some(bytes) if self.bytes => bytes.to_string(),
+            Some(bytes) => Size(bytes).to_string(),
+            None => "-".into(),
+        }
+    }
+
+    fn volume_cell(&self, column: Column, volume: &VolumeReport) -> String {
+        match column {
+            Column::Name => volume.name.to_string(),
+            Column::Size => self.size(Some(volume.size)),
+            Column::Used => self.size(volume.allocated),
+            Column::Snaps => volume.snapshot_count.to_string(),
+            Column::Fs => volume.fstype.clone(),
+            Column::MountedOn => volume.mountpoints.join(","),
+            Column::Created => crate::time::show(volume.created),
+            Column::Device => volume
+                .device
+                .as_ref()
+                .map(|path| path.display().to_string())
+                .unwrap_or_default(),
+            Column::State => volume.state.unwrap_or("-").to_owned(),
+            Column::Label => volume.label.clone().unwrap_or_default(),
+            Column::Uuid => volume.uuid.to_string(),
+            Column::FsUuid => volume.fs_uuid.clone().unwrap_or_default(),
+            Column::Image => volume.image.display().to_string(),
+            Column::Consistency | Column::Extents | Column::FrozenMs | Column::Deleted => {
+                String::new()
+            }
+        }
+    }
+
+    fn snapshot_cell(&self, column: Column, snapshot: &SnapshotReport, branch: &str) -> String {
+        match column {
+            Column::Name if !branch.is_empty() => format!("{branch}{}", snapshot.name),
+            Column::Name => snapshot.full_name.clone(),
+            Column::Size => self.size(Some(snapshot.size)),
+            Column::Used => self.size(snapshot.allocated),
+            Column::Fs => snapshot.fstype.clone(),
+            Column::MountedOn => snapshot.mountpoints.join(","),
+            Column::Created => crate::time::show(snapshot.created),
+            Column::Consistency => snapshot
+                .consistency
+                .map(|c| c.to_string())
+                .unwrap_or_default(),
+            Column::Device => snapshot
+                .device
+                .as_ref()
+                .map(|path| path.display().to_string())
+                .unwrap_or_default(),
+            Column::Uuid => snapshot.uuid.to_string(),
+            Column::Extents => snapshot
+                .extents
+                .map(|extents| extents.to_string())
+                .unwrap_or_default(),
+            Column::FrozenMs => snapshot.frozen_us.map(milliseconds).unwrap_or_default(),
+            Column::Image => snapshot.image.display().to_string(),
+            Column::Snaps | Column::State | Column::Label | Column::FsUuid | Column::Deleted => {
+                String::new()
+            }
+        }
+    }
+
+    fn trash_cell(&self, column: Column, trashed: &TrashReport) -> String {
+        match column {
+            Column::Name => trashed.id.clone(),
+            Column::Size => self.size(Some(trashed.size)),
+            Column::Used => self.size(trashed.allocated),
+            Column::Snaps => trashed.snapshot_count.to_string(),
+            Column::Fs => trashed.fstype.clone(),
+            Column::Deleted => crate::time::show(trashed.deleted),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Microseconds as milliseconds with one decimal.
+fn milliseconds(microseconds: u64) -> String {
+    format!("{}.{}", microseconds / 1000, microseconds % 1000 / 100)
+}

@@ -1,0 +1,252 @@
+//! The verbs: one file each, with its arguments (whose comments are the help) and its `run`.
+
+pub mod attach;
+pub mod check;
+pub mod clone;
+pub mod create;
+pub mod delete;
+pub mod detach;
+pub mod init;
+pub mod list;
+pub mod mount;
+pub mod purge;
+pub mod rename;
+pub mod show;
+pub mod snapshot;
+pub mod umount;
+pub mod undelete;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+use crate::cli::{Cli, Globals};
+use crate::error::{Error, Result};
+use crate::output::Output;
+use crate::plan::{Observer, Step};
+use crate::pool::{DEFAULT_DIR, Pool, init as pool_init};
+use crate::target::Target;
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a pool
+    Init(init::Init),
+    /// Make a volume
+    Create(create::Create),
+    /// Bind a volume or snapshot to a loop device
+    Attach(attach::Attach),
+    /// Free the loop device of a volume or snapshot
+    Detach(detach::Detach),
+    /// Mount a volume, or view a snapshot
+    Mount(mount::Mount),
+    /// Unmount a volume or the view of a snapshot
+    #[command(visible_alias = "unmount")]
+    Umount(umount::Umount),
+    /// Take a snapshot of a volume
+    Snapshot(snapshot::Snapshot),
+    /// Make a writable copy of a volume, snapshot, or image
+    Clone(clone::Clone),
+    /// List volumes and snapshots
+    #[command(visible_alias = "ls")]
+    List(list::List),
+    /// Show all that is known of a volume or snapshot
+    Show(show::Show),
+    /// Give a volume or snapshot another name
+    Rename(rename::Rename),
+    /// Delete snapshots, or move volumes to the trash
+    Delete(delete::Delete),
+    /// Bring a deleted volume back
+    Undelete(undelete::Undelete),
+    /// Remove deleted volumes for good
+    Purge(purge::Purge),
+    /// Check the pool, and repair its index
+    Check(check::Check),
+    /// The same verbs, for fingers that are used to btrfs
+    #[command(hide = true)]
+    Subvolume(Subvolume),
+}
+
+/// `lovol subvolume VERB`: everything behind it is read once more without it.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub struct Subvolume {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<OsString>,
+}
+
+/// What a verb works with.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The global options.
+    pub globals: &'a Globals,
+    /// Where to print.
+    pub output: &'a Output,
+}
+
+impl Context<'_> {
+    /// The pool that the options name.
+    pub fn pool(&self) -> Result<Pool> {
+        Pool::open(&self.globals.pool, self.wait())
+    }
+
+    /// How long to wait for others.
+    pub fn wait(&self) -> Duration {
+        Duration::from_secs(self.globals.wait.into())
+    }
+
+    /// The pool, which is made first at the default place if there is none.
+    pub fn pool_or_new(&self) -> Result<Pool> {
+        match self.pool() {
+            Err(Error::NoPool { dir })
+                if dir == std::path::Path::new(DEFAULT_DIR) && !self.globals.dry_run =>
+            {
+                pool_init::make(&dir, self.output)?;
+                self.output
+                    .remark(&format!("made a pool at {}", dir.display()));
+                self.pool()
+            }
+            result => result,
+        }
+    }
+
+    /// Shows the steps if that is all that is wanted.
+    ///
+    /// # Errors
+    /// When printing fails.  `Ok(true)`: shown, nothing is to be done.
+    pub fn shows(&self, plan: impl FnOnce() -> Result<Vec<Step>>) -> Result<bool> {
+        if !self.globals.dry_run {
+            return Ok(false);
+        }
+        self.output.plan(&plan()?)?;
+        Ok(true)
+    }
+
+    /// Who is told what goes on.
+    pub fn observer(&self) -> &dyn Observer {
+        self.output
+    }
+
+    /// Asks before something final; off a terminal only `-y` answers.
+    ///
+    /// # Errors
+    /// When the answer is no, or nobody can give one.
+    pub fn confirm(&self, question: &str) -> Result<()> {
+        use std::io::IsTerminal;
+        if self.globals.yes {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() {
+            return Err(Error::refused(
+                "this is final",
+                "nobody was asked, as this is no terminal",
+            )
+            .with_hint("-y says that you mean it"));
+        }
+        if self.output.ask(question)? {
+            Ok(())
+        } else {
+            Err(Error::refused("not done", "you did not say yes"))
+        }
+    }
+}
+
+/// Fails early with one clear sentence where the kernel would refuse some step in the middle.
+pub fn require_root() -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(Error::NotRoot)
+    }
+}
+
+/// A volume's name, a snapshot's, or a path, as an argument.
+pub fn target_parser() -> impl TypedValueParser<Value = Target> {
+    OsStringValueParser::new().try_map(|argument: OsString| Target::parse(&argument))
+}
+
+impl Verb {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "init",
+            Self::Create(_) => "create",
+            Self::Attach(_) => "attach",
+            Self::Detach(_) => "detach",
+            Self::Mount(_) => "mount",
+            Self::Umount(_) => "umount",
+            Self::Snapshot(_) => "snapshot",
+            Self::Clone(_) => "clone",
+            Self::List(_) => "list",
+            Self::Show(_) => "show",
+            Self::Rename(_) => "rename",
+            Self::Delete(_) => "delete",
+            Self::Undelete(_) => "undelete",
+            Self::Purge(_) => "purge",
+            Self::Check(_) => "check",
+            Self::Subvolume(_) => "subvolume",
+        }
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<()> {
+        match self {
+            Self::Init(verb) => verb.run(context),
+            Self::Create(verb) => verb.run(context),
+            Self::Attach(verb) => verb.run(context),
+            Self::Detach(verb) => verb.run(context),
+            Self::Mount(verb) => verb.run(context),
+            Self::Umount(verb) => verb.run(context),
+            Self::Snapshot(verb) => verb.run(context),
+            Self::Clone(verb) => verb.run(context),
+            Self::List(verb) => verb.run(context),
+            Self::Show(verb) => verb.run(context),
+            Self::Rename(verb) => verb.run(context),
+            Self::Delete(verb) => verb.run(context),
+            Self::Undelete(verb) => verb.run(context),
+            Self::Purge(verb) => verb.run(context),
+            Self::Check(verb) => verb.run(context),
+            Self::Subvolume(_) => Err(Error::usage("subvolume of what?", "lovol subvolume VERB")),
+        }
+    }
+}
+
+fn parse(mut arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse_from(&arguments)?;
+    let Verb::Subvolume(Subvolume { rest }) = &cli.verb else {
+        return Ok(cli);
+    };
+    arguments.remove(arguments.len() - rest.len() - 1);
+    Cli::try_parse_from(&arguments)
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = match parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help to stdout with code 0, errors to stderr with code 2.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let globals = &cli.globals;
+    let output = Output::new(
+        cli.verb.name(),
+        globals.json,
+        globals.quiet,
+        globals.verbose,
+        globals.color,
+    );
+    match cli.verb.run(&Context {
+        globals,
+        output: &output,
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `lovol mount`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::commands::{Context, require_root, target_parser};
+use crate::error::Result;
+use crate::mounting::{Image, mount_point};
+use crate::sys::mount::Options;
+use crate::target::{self, Target};
+
+/// Mount a volume on DIR, or view a snapshot there
+///
+/// A plain umount(8) of DIR leaves nothing behind. A snapshot is mounted read-only and shows
+/// exactly what was there; its bytes never change, and the volume may be mounted meanwhile.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lovol mount home /home
+  lovol mount home /home -o noatime,nodev
+  lovol mount home@before /mnt/old")]
+pub struct Mount {
+    /// A volume, a snapshot, or a path that means one
+    #[arg(value_name = "TARGET", value_parser = target_parser())]
+    target: Target,
+
+    /// The directory to mount on
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+
+    /// Mount options, separated by commas, as for mount(8)
+    #[arg(short, long, value_name = "OPTIONS", allow_hyphen_values = true)]
+    options: Vec<String>,
+}
+
+impl Mount {
+    pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
+        require_root()?;
+        let pool = context.pool()?;
+        let place = target::find_image(&self.target, &pool, &pool.index()?)?;
+        let dir = mount_point(&self.dir)?;
+        let options = Options::parse(&self.options.join(","));
+        let image = Image::open(&pool, &place)?;
+        if context.shows(|| image.plan_mount(&dir, &options))? {
+            return Ok(());
+        }
+        image.mount(&dir, &options, context.observer())
+    }
+}

@@ -1,0 +1,102 @@
+//! `lovol rename`
+
+use clap::Args;
+use serde_json::json;
+
+use crate::commands::{Context, require_root, target_parser};
+use crate::error::{Error, Result};
+use crate::name::{Name, SnapshotName};
+use crate::plan::Observer;
+use crate::pool::Place;
+use crate::rename;
+use crate::target::{self, Target};
+
+/// Give a volume or snapshot another name
+///
+/// A volume's path changes with its name, so it must not be in use; its snapshots go with it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lovol rename trial home2
+  lovol rename home@20261121T101500Z home@before-upgrade
+  lovol rename home@20261121T101500Z before-upgrade")]
+pub struct Rename {
+    /// A volume or a snapshot
+    #[arg(value_name = "TARGET", value_parser = target_parser())]
+    target: Target,
+
+    /// Its new name
+    #[arg(value_name = "NEW", value_parser = target_parser())]
+    new: Target,
+}
+
+impl Rename {
+    pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
+        require_root()?;
+        let pool = context.pool()?;
+        let index = pool.index()?;
+        let (rename, new) = match target::find_image(&self.target, &pool, &index)? {
+            Place::Volume(from) => {
+                let to = self.new_volume()?;
+                (rename::Rename::Volume(from, to.clone()), to.to_string())
+            }
+            Place::Snapshot(from) => {
+                let to = self.new_snapshot(&from)?;
+                let full = format!("{}@{to}", from.volume);
+                (rename::Rename::Snapshot(from, to), full)
+            }
+            place => return Err(Error::refused(place.to_string(), "it is in the trash")),
+        };
+        if context.shows(|| rename.plan(&pool, &index))? {
+            return Ok(());
+        }
+        self.warn_of_fstab(context);
+        rename.carry_out(&pool, context.observer())?;
+        context.output.result(
+            std::slice::from_ref(&new),
+            "renamed",
+            &[json!({"name": new})],
+        )
+    }
+
+    fn new_volume(&self) -> Result<Name> {
+        match &self.new {
+            Target::Volume(name) => Ok(name.clone()),
+            _ => Err(Error::usage(
+                "a volume's new name is one word",
+                "lovol rename trial home2",
+            )),
+        }
+    }
+
+    /// `NAME` or `VOLUME@NAME` of the same volume.
+    fn new_snapshot(&self, from: &SnapshotName) -> Result<Name> {
+        match &self.new {
+            Target::Volume(name) => Ok(name.clone()),
+            Target::Snapshot(name) if name.volume == from.volume => Ok(name.snapshot.clone()),
+            _ => Err(Error::usage(
+                "a snapshot stays with its volume",
+                format!(
+                    "lovol rename {from} NAME, or 'lovol clone {from} NEW' for a volume of its own"
+                ),
+            )),
+        }
+    }
+
+    fn warn_of_fstab(&self, context: &Context<'_>) {
+        let Target::Volume(name) = &self.target else {
+            return;
+        };
+        let path = context.globals.pool.join(Place::volume(name).path());
+        let fstab = std::fs::read_to_string("/etc/fstab").unwrap_or_default();
+        if fstab
+            .lines()
+            .any(|line| line.split_whitespace().next() == path.to_str())
+        {
+            context.output.warn(&format!(
+                "/etc/fstab names {}, which is another path now",
+                path.display()
+            ));
+        }
+    }
+}

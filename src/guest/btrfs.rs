@@ -1,0 +1,57 @@
+//! btrfs as a guest.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::guest::{Fs, replay};
+use crate::record::Consistency;
+use crate::size::{MIB, Size};
+use crate::sys::kernel;
+use crate::sys::tool::Tool;
+
+pub(super) const MKFS: Tool = Tool {
+    program: "mkfs.btrfs",
+    package: "btrfs-progs",
+};
+const TUNE: Tool = Tool {
+    program: "btrfstune",
+    package: "btrfs-progs",
+};
+
+/// mkfs.btrfs asks for 109 MiB with metadata stored twice.
+pub(super) const LEAST_SIZE: Size = Size(109 * MIB);
+
+pub(super) fn make(device: &Path, label: Option<&str>, options: &[String]) -> Result<()> {
+    let mut arguments: Vec<&str> = vec!["-q", "-K", "--sectorsize", "4096"];
+    if let Some(label) = label {
+        arguments.extend(["-L", label]);
+    }
+    arguments.extend(options.iter().map(String::as_str));
+    let device = device.to_string_lossy();
+    arguments.push(&device);
+    MKFS.run(&arguments, &[0]).map(drop)
+}
+
+/// Whether a btrfs can be mounted beside another of the same UUID: Linux 6.7 gives the second one
+/// a temporary UUID (commit a5b8a5f9f835).  Before, the kernel may take one for the other.
+pub fn kernel_tells_twins_apart() -> bool {
+    kernel::is_at_least(6, 7)
+}
+
+/// A new `fsid` in the superblock, the old one kept as `metadata_uuid` (`btrfstune -m`): quick, as
+/// no tree is rewritten.
+pub(super) fn renew_uuid(device: &Path, consistency: Consistency) -> Result<()> {
+    // Frozen or clean, there is no log tree, and mounting could disturb a mounted twin.
+    if consistency == Consistency::Crash {
+        if !kernel_tells_twins_apart() {
+            return Err(Error::refused(
+                "cannot give this btrfs a new UUID",
+                "its log must be replayed first, which before Linux 6.7 is not safe beside its origin",
+            )
+            .with_hint("snapshot the volume while it is mounted, and clone that snapshot"));
+        }
+        replay(device, &Fs::Btrfs)?;
+    }
+    let device = device.to_string_lossy();
+    TUNE.run(&["-f", "-m", &device], &[0]).map(drop)
+}

@@ -1,0 +1,194 @@
+//! The filesystems in the images: what differs between them.
+
+pub mod btrfs;
+pub mod ext4;
+pub mod proof;
+pub mod xfs;
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::record::Consistency;
+use crate::size::{MIB, Size};
+use crate::sys::mount::Detached;
+use crate::sys::probe;
+
+/// A guest filesystem's type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Fs {
+    /// XFS.
+    Xfs,
+    /// ext4, and ext2 and ext3, which the same driver serves.
+    Ext4,
+    /// btrfs.
+    Btrfs,
+    /// Nothing, or nothing that was recognised.
+    None,
+    /// One that lovol cannot make, but may mount.
+    Other(String),
+}
+
+impl Fs {
+    /// Its name in `mount -t`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Xfs => "xfs",
+            Self::Ext4 => "ext4",
+            Self::Btrfs => "btrfs",
+            Self::None => "none",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// The smallest volume that its mkfs takes.
+    pub fn least_size(&self) -> Size {
+        match self {
+            Self::Xfs => xfs::LEAST_SIZE,
+            Self::Ext4 => ext4::LEAST_SIZE,
+            Self::Btrfs => btrfs::LEAST_SIZE,
+            Self::None | Self::Other(_) => Size(MIB),
+        }
+    }
+
+    /// Fails when the tools to make it are not installed.
+    pub fn can_be_made(&self) -> Result<()> {
+        match self {
+            Self::Xfs => xfs::MKFS.find().map(drop),
+            Self::Ext4 => ext4::MKFS.find().map(drop),
+            Self::Btrfs => btrfs::MKFS.find().map(drop),
+            Self::None => Ok(()),
+            Self::Other(name) => Err(Error::usage(
+                format!("lovol cannot make {name}"),
+                "xfs, ext4 and btrfs can be made",
+            )),
+        }
+    }
+
+    /// Makes it on a device that holds no filesystem, with sectors and blocks of 4096 bytes, so
+    /// that it mounts on loop devices of 512 and of 4096 bytes.
+    pub fn make(&self, device: &Path, label: Option<&str>, options: &[String]) -> Result<()> {
+        if probe::signature(device)? != probe::Signature::default() {
+            return Err(Error::refused(
+                format!("cannot make a filesystem on {}", device.display()),
+                "there is a signature of another on it",
+            ));
+        }
+        match self {
+            Self::Xfs => xfs::make(device, label, options),
+            Self::Ext4 => ext4::make(device, label, options),
+            Self::Btrfs => btrfs::make(device, label, options),
+            Self::None | Self::Other(_) => Ok(()),
+        }
+    }
+
+    /// The longest label, in bytes.
+    pub fn longest_label(&self) -> usize {
+        match self {
+            Self::Xfs => 12,
+            Self::Ext4 => 16,
+            Self::Btrfs => 255,
+            Self::None | Self::Other(_) => 0,
+        }
+    }
+
+    /// The options that show a snapshot of it exactly as it was, on a read-only device.
+    pub fn view_options(&self, consistency: Consistency) -> &'static [&'static str] {
+        match (self, consistency) {
+            // A frozen XFS has everything in place and a log that is dirty by design.
+            (Self::Xfs, Consistency::Frozen) => &["ro", "nouuid", "norecovery"],
+            (Self::Xfs, _) => &["ro", "nouuid"],
+            _ => &["ro"],
+        }
+    }
+
+    /// The options with which it replays its log beside a mounted twin.
+    pub fn replay_options(&self) -> &'static [&'static str] {
+        match self {
+            Self::Xfs => &["nouuid"],
+            _ => &[],
+        }
+    }
+
+    /// Whether it can be mounted from this read-only device without replaying its log.
+    pub fn is_clean(&self, device: &Path) -> bool {
+        match self {
+            Self::None => false,
+            // Before 6.7 a second btrfs of the same UUID could take the first one's place.
+            Self::Btrfs if !btrfs::kernel_tells_twins_apart() => false,
+            _ => {
+                Detached::new(device, self.as_str(), self.view_options(Consistency::Clean)).is_ok()
+            }
+        }
+    }
+
+    /// Gives it a new UUID, on a writable device that is not mounted.
+    ///
+    /// Its log is replayed by the kernel first, never zeroed.
+    pub fn renew_uuid(&self, device: &Path, consistency: Consistency) -> Result<()> {
+        match self {
+            Self::Xfs => xfs::renew_uuid(device),
+            Self::Ext4 => ext4::renew_uuid(device),
+            Self::Btrfs => btrfs::renew_uuid(device, consistency),
+            Self::None | Self::Other(_) => Ok(()),
+        }
+    }
+
+    /// What an image holds, by its content only.
+    pub fn recognise(device: &Path) -> Result<(Self, probe::Signature)> {
+        let signature = probe::signature(device)?;
+        let fs = match signature.fstype.as_deref() {
+            Some(name) if !signature.is_ambiguous => Self::from(name.to_owned()),
+            _ => Self::None,
+        };
+        Ok((fs, signature))
+    }
+}
+
+/// Mounts a filesystem read-write where nobody sees it, so that the kernel replays its log.
+fn replay(device: &Path, fs: &Fs) -> Result<()> {
+    let mount = Detached::new(device, fs.as_str(), fs.replay_options())?;
+    mount
+        .close()
+        .map_err(|error| Error::io("unmount", device, error))
+}
+
+impl From<String> for Fs {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "xfs" => Self::Xfs,
+            "ext4" | "ext3" | "ext2" => Self::Ext4,
+            "btrfs" => Self::Btrfs,
+            "none" => Self::None,
+            _ => Self::Other(name),
+        }
+    }
+}
+
+impl From<Fs> for String {
+    fn from(fs: Fs) -> Self {
+        fs.as_str().to_owned()
+    }
+}
+
+impl FromStr for Fs {
+    type Err = String;
+
+    /// One that can be made.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "xfs" | "ext4" | "btrfs" | "none" => Ok(Self::from(text.to_owned())),
+            _ => Err("expected xfs, ext4, btrfs or none".into()),
+        }
+    }
+}
+
+impl fmt::Display for Fs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

@@ -1,0 +1,249 @@
+//! Changing a pool: with its lock held, on an index that was read under that lock.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use uuid::Uuid;
+
+use crate::error::{Context, Error, Result};
+use crate::index::{Index, Trashed, Volume};
+use crate::plan::{Observer, Step};
+use crate::pool::lock::Lock;
+use crate::pool::{INDEX, Pool};
+use crate::record::Record;
+use crate::sys::beneath;
+
+/// A pool whose lock we hold.
+#[derive(Debug)]
+pub struct Edit<'p> {
+    pool: &'p Pool,
+    /// The index; what is changed here is saved by [`Edit::save`].
+    pub index: Index,
+    _lock: Lock,
+}
+
+impl<'p> Edit<'p> {
+    /// Waits for the pool's lock, reads the index, and finishes what a killed lovol has begun.
+    pub fn begin(pool: &'p Pool) -> Result<Self> {
+        let lock = Lock::of_pool(pool)?;
+        let index = pool.index()?;
+        let mut edit = Self {
+            pool,
+            index,
+            _lock: lock,
+        };
+        edit.finish_intents()?;
+        Ok(edit)
+    }
+
+    /// Like [`Edit::begin`], but with this index in the place of the one that is there.
+    #[must_use]
+    pub fn with_index(pool: &'p Pool, lock: Lock, index: Index) -> Self {
+        Self {
+            pool,
+            index,
+            _lock: lock,
+        }
+    }
+
+    fn finish_intents(&mut self) -> Result<()> {
+        if self.index.intents.is_empty() {
+            return Ok(());
+        }
+        for steps in std::mem::take(&mut self.index.intents) {
+            for step in &steps {
+                self.apply(step)?;
+            }
+        }
+        self.save()
+    }
+
+    /// Saves `steps` as an intent, carries them out, and saves what has become of the index.
+    ///
+    /// Steps at the front that change the index only are saved together with the intent: so what
+    /// is removed leaves the index first.  When a later step fails, those before it stay, and the
+    /// intent with them: the next lovol tries the rest.  So everything that can refuse is to be
+    /// asked before.
+    pub fn carry_out(&mut self, steps: &[Step], observer: &dyn Observer) -> Result<()> {
+        let first_of_files = steps
+            .iter()
+            .position(|step| !step.is_of_index())
+            .unwrap_or(steps.len());
+        let (first, rest) = steps.split_at(first_of_files);
+        for step in first {
+            observer.begin(step);
+            self.apply(step)?;
+        }
+        if !rest.is_empty() {
+            self.index.intents.push(rest.to_vec());
+            self.save()?;
+        }
+        for step in rest {
+            observer.begin(step);
+            self.apply(step)?;
+        }
+        if !rest.is_empty() {
+            self.index.intents.pop();
+        }
+        self.save()
+    }
+
+    /// Carries out one step, or nothing where it was carried out before.
+    fn apply(&mut self, step: &Step) -> Result<()> {
+        let dir = self.pool.dir();
+        match step {
+            Step::MakeDir { path } => {
+                unless_done(beneath::make_dir(dir, path), libc::EEXIST).doing("make", path)
+            }
+            Step::Remove { path } => {
+                unless_done(beneath::unlink(dir, path), libc::ENOENT).doing("remove", path)
+            }
+            Step::RemoveDir { path } => {
+                unless_done(beneath::remove_dir(dir, path), libc::ENOENT).doing("remove", path)
+            }
+            Step::Move { from, to } => self.apply_move(from, to),
+            Step::Exchange { path, with, uuid } => self.apply_exchange(path, with, *uuid),
+            _ => {
+                self.apply_to_index(step);
+                Ok(())
+            }
+        }
+    }
+
+    /// A move whose source is gone was carried out before, or there was nothing to move.
+    fn apply_move(&self, from: &Path, to: &Path) -> Result<()> {
+        unless_done(beneath::rename(self.pool.dir(), from, to), libc::ENOENT).doing("rename", from)
+    }
+
+    /// Exchanging twice would undo it, so the image's own record says whether it is done.
+    fn apply_exchange(&self, path: &Path, with: &Path, uuid: Uuid) -> Result<()> {
+        let pool = self.pool;
+        let file = beneath::open_ours(pool.dir(), path, pool.device(), OFlags::RDONLY)
+            .doing("open", path)?;
+        let record = Record::read(&file).doing("read the record of", path)?;
+        if record.is_some_and(|record| record.uuid == uuid) {
+            return Ok(());
+        }
+        beneath::exchange(pool.dir(), path, with).doing("exchange", path)
+    }
+
+    fn apply_to_index(&mut self, step: &Step) {
+        let index = &mut self.index;
+        match step {
+            Step::RenameVolume { from, to } => {
+                if let Some(volume) = index.volumes.remove(from) {
+                    index.volumes.insert(to.clone(), volume);
+                }
+            }
+            Step::RenameSnapshot { from, to } => {
+                let volume = index.volumes.get_mut(&from.volume);
+                if let Some(volume) = volume {
+                    if let Some(record) = volume.snapshots.remove(&from.snapshot) {
+                        volume.snapshots.insert(to.clone(), record);
+                    }
+                }
+            }
+            Step::Trash {
+                volume: name,
+                id,
+                deleted,
+            } => {
+                if let Some(volume) = index.volumes.remove(name) {
+                    let trashed = Trashed {
+                        name: name.clone(),
+                        deleted: *deleted,
+                        volume,
+                    };
+                    index.trash.insert(id.clone(), trashed);
+                }
+            }
+            Step::AddVolume { volume, record } => {
+                index
+                    .volumes
+                    .insert(volume.clone(), Volume::new(record.as_ref().clone()));
+            }
+            Step::Restore { id, volume } => {
+                if let Some(trashed) = index.trash.remove(id) {
+                    index.volumes.insert(volume.clone(), trashed.volume);
+                }
+            }
+            Step::ForgetSnapshot { snapshot } => {
+                if let Some(volume) = index.volumes.get_mut(&snapshot.volume) {
+                    volume.snapshots.remove(&snapshot.snapshot);
+                }
+            }
+            Step::ForgetTrash { id } => {
+                index.trash.remove(id);
+            }
+            // The other steps are never saved as an intent.
+            _ => {}
+        }
+    }
+
+    /// Replaces the index's file by what is in memory: a new file, made durable, then renamed.
+    pub fn save(&self) -> Result<()> {
+        write_index(self.pool, &self.index).doing("write", self.pool.path().join(INDEX))
+    }
+}
+
+fn unless_done(result: io::Result<()>, errno: i32) -> io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(errno) => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes the index: the old one stays whole until the new one is durable.
+fn write_index(pool: &Pool, index: &Index) -> io::Result<()> {
+    write_index_in(pool.dir(), index)
+}
+
+/// The same for a pool that is still being made.
+pub fn write_index_in(dir: impl std::os::fd::AsFd, index: &Index) -> io::Result<()> {
+    /// Seen only between two calls of ours, or after a kill there; the next save replaces it.
+    const NEW: &str = ".index.json.new";
+    let dir = dir.as_fd();
+    let mut file: File = beneath::unnamed(dir)?;
+    file.write_all(&serde_json::to_vec(index)?)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
+    rustix::fs::fsync(&file)?;
+    match rustix::fs::unlinkat(dir, NEW, AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    beneath::link(&file, dir, NEW)?;
+    let replaced = replace(dir, NEW);
+    // What is there now is the old index, or a new one that did not become the index.
+    let _ = rustix::fs::unlinkat(dir, NEW, AtFlags::empty());
+    replaced
+}
+
+/// Puts `new` in the place of the index, or leaves the old one there.
+fn replace(dir: BorrowedFd<'_>, new: &str) -> io::Result<()> {
+    let exchange = || rustix::fs::renameat_with(dir, new, dir, INDEX, RenameFlags::EXCHANGE);
+    match exchange() {
+        Ok(()) => beneath::sync(dir).inspect_err(|_| {
+            // Not known to be durable is not done: whoever called takes back what it names.
+            let _ = exchange();
+        }),
+        Err(rustix::io::Errno::NOENT) => {
+            rustix::fs::renameat(dir, new, dir, INDEX)?;
+            beneath::sync(dir)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Refuses when something lies at a place where a step is to put something.
+pub fn must_be_free(pool: &Pool, path: &Path) -> Result<()> {
+    if beneath::exists(pool.dir(), path).doing("look at", path)? {
+        return Err(Error::Exists {
+            what: pool.path().join(path).display().to_string(),
+            hint: Some("the index does not name it: 'lovol check' says more".into()),
+        });
+    }
+    Ok(())
+}

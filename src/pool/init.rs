@@ -1,0 +1,526 @@
+//! Making a pool: trying what its filesystem can do, and, where that has no reflinks, putting the
+//! pool on an XFS image of its own.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, Mode, OFlags, XattrFlags};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::error::{Context, Error, Result};
+use crate::index::{Index, VERSION};
+use crate::plan::{Observer, Step};
+use crate::pool::{Settings, edit, safety};
+use crate::record::XATTR;
+use crate::size::Size;
+use crate::sys::loopdev::{self, FileId, LoopDevice, Options};
+use crate::sys::mount;
+use crate::sys::tool::Tool;
+use crate::sys::{beneath, ioctl, mountinfo};
+use crate::usage::Usage;
+
+/// Lies beneath the mount point of a pool that has a filesystem of its own.
+const MARKER: &str = "LOVOL-POOL-IS-NOT-MOUNTED";
+
+/// `FS_IMMUTABLE_FL` (uapi/linux/fs.h): `chattr +i`.
+const IMMUTABLE: u32 = 0x10;
+
+/// Below this an XFS of its own leaves no room for any volume.
+pub const USEFUL: Size = Size(512 << 20);
+
+const MKFS: Tool = Tool {
+    program: "mkfs.xfs",
+    package: "xfsprogs",
+};
+const GROW: Tool = Tool {
+    program: "xfs_growfs",
+    package: "xfsprogs",
+};
+
+/// What a directory's filesystem turned out to be able to do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Abilities {
+    /// Its type, as the mount table has it: for showing only, nothing is decided by it.
+    pub fstype: String,
+    /// A clone of two blocks shared them.
+    pub reflink: bool,
+    /// A file could be read and written past the page cache.
+    pub direct_io: bool,
+    /// A hole could be punched.
+    pub punch_hole: bool,
+    /// A user xattr could be set.
+    pub xattr: bool,
+}
+
+impl Abilities {
+    /// Tries each on files without names in `dir`.
+    pub fn try_in(dir: &Path) -> Result<Self> {
+        let fd = open_dir(dir)?;
+        let new_file = || beneath::unnamed(&fd).doing("make a file in", dir);
+        let (source, destination) = (new_file()?, new_file()?);
+        source
+            .write_all_at(&[0x5a; 8192], 0)
+            .doing("write in", dir)?;
+        rustix::fs::fsync(&source).doing("write back in", dir)?;
+        Ok(Self {
+            fstype: fstype_of(dir)?,
+            reflink: can_reflink(&source, &destination),
+            direct_io: beneath::reopen(&source, OFlags::RDWR | OFlags::DIRECT).is_ok(),
+            punch_hole: can_punch(&source),
+            xattr: rustix::fs::fsetxattr(&source, XATTR, b"{}", XattrFlags::empty()).is_ok(),
+        })
+    }
+
+    /// What a pool needs and this lacks.
+    pub fn lacks(&self) -> Option<&'static str> {
+        if !self.reflink {
+            Some("has no reflinks")
+        } else if !self.xattr {
+            Some("has no user xattrs")
+        } else if !self.punch_hole {
+            Some("cannot punch holes")
+        } else {
+            None
+        }
+    }
+}
+
+fn can_reflink(source: &File, destination: &File) -> bool {
+    let mut copy = [0; 8192];
+    ioctl::clone_range(source, destination, 0, 8192).is_ok()
+        && destination.read_exact_at(&mut copy, 0).is_ok()
+        && copy == [0x5a; 8192]
+}
+
+fn can_punch(file: &File) -> bool {
+    rustix::fs::fallocate(
+        file,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        0,
+        4096,
+    )
+    .is_ok()
+}
+
+fn fstype_of(dir: &Path) -> Result<String> {
+    let table = mountinfo::read()?;
+    let found = dir
+        .ancestors()
+        .find_map(|ancestor| mountinfo::at(&table, ancestor));
+    Ok(found.map_or_else(|| "unknown".to_owned(), |entry| entry.fstype.clone()))
+}
+
+fn open_dir(dir: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty()).doing("open", dir)
+}
+
+/// Makes a pool in `dir`, which may exist if it is empty.
+///
+/// # Errors
+/// [`Error::NotForPools`] where the filesystem lacks something; nothing is left then.
+pub fn make(dir: &Path, observer: &dyn Observer) -> Result<Abilities> {
+    let made = MadeDirs::make(dir)?;
+    let abilities = make_in(dir, observer)?;
+    made.keep();
+    Ok(abilities)
+}
+
+fn make_in(dir: &Path, observer: &dyn Observer) -> Result<Abilities> {
+    must_be_empty(dir)?;
+    let fd = open_dir(dir)?;
+    safety::check(&dir.canonicalize().doing("find", dir)?, &fd)?;
+    let abilities = Abilities::try_in(dir)?;
+    if let Some(lacks) = abilities.lacks() {
+        return Err(Error::NotForPools {
+            dir: dir.to_owned(),
+            fstype: abilities.fstype,
+            lacks: lacks.into(),
+        });
+    }
+    observer.begin(&Step::MakePool {
+        dir: dir.to_owned(),
+    });
+    fill(&fd).map_err(|error| {
+        empty(&fd);
+        Error::io("make the pool", dir, error)
+    })?;
+    Ok(abilities)
+}
+
+/// Makes what a pool consists of; the settings, by which it is known as one, last.
+fn fill(dir: &OwnedFd) -> io::Result<()> {
+    for name in ["volumes", "snapshots", "trash"] {
+        rustix::fs::mkdirat(dir, name, Mode::RWXU)?;
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+    drop(rustix::fs::openat(
+        dir,
+        "lock",
+        flags,
+        Mode::RUSR | Mode::WUSR,
+    )?);
+    let settings = Settings {
+        version: VERSION,
+        uuid: Uuid::new_v4(),
+        extra: serde_json::Map::new(),
+    };
+    edit::write_index_in(dir, &Index::new(settings.uuid))?;
+    rustix::fs::fchmod(dir, Mode::from_raw_mode(0o755))?;
+    rustix::fs::fsetxattr(
+        dir,
+        XATTR,
+        &serde_json::to_vec(&settings)?,
+        XattrFlags::empty(),
+    )?;
+    beneath::sync(dir)
+}
+
+fn empty(dir: &OwnedFd) {
+    use rustix::fs::{AtFlags, unlinkat};
+    for name in ["volumes", "snapshots", "trash"] {
+        let _ = unlinkat(dir, name, AtFlags::REMOVEDIR);
+    }
+    for name in ["lock", super::INDEX] {
+        let _ = unlinkat(dir, name, AtFlags::empty());
+    }
+}
+
+/// What makes a directory no place for a new pool.
+pub fn must_be_empty(dir: &Path) -> Result<()> {
+    let fd = open_dir(dir)?;
+    must_be_mounted(dir, &fd)?;
+    let what = || format!("cannot make a pool at {}", dir.display());
+    if crate::record::read_xattr(&fd)
+        .doing("look at", dir)?
+        .is_some()
+    {
+        return Err(Error::refused(what(), "it is a pool already")
+            .with_hint("'lovol list' shows what is in it"));
+    }
+    let names = beneath::names(&fd, ".").doing("read", dir)?;
+    // A new XFS is empty; a new ext4 or an old disk's root has this one.
+    match names.iter().find(|name| *name != "lost+found") {
+        Some(name) => Err(Error::refused(what(), format!("it is not empty ({name})"))),
+        None => Ok(()),
+    }
+}
+
+/// Fails when the marker shows that the pool's own filesystem is not mounted here.
+pub fn must_be_mounted(path: &Path, dir: &OwnedFd) -> Result<()> {
+    let marker = match beneath::open(dir, MARKER, OFlags::RDONLY | OFlags::NOFOLLOW) {
+        Ok(fd) => File::from(fd),
+        Err(_) => return Ok(()),
+    };
+    let text = io::read_to_string(marker).unwrap_or_default();
+    let image = text.lines().next().map(PathBuf::from).unwrap_or_default();
+    Err(Error::PoolNotMounted {
+        dir: path.to_owned(),
+        image,
+    })
+}
+
+/// A pool on an image of its own.
+#[derive(Clone, Debug)]
+pub struct OnImage {
+    /// Where it is mounted.
+    pub dir: PathBuf,
+    /// The image's size.
+    pub size: Size,
+    /// Leave it sparse.
+    pub sparse: bool,
+}
+
+impl OnImage {
+    /// `DIR.img`
+    pub fn image(&self) -> PathBuf {
+        image_beside(&self.dir)
+    }
+
+    /// What [`OnImage::make`] does.
+    pub fn plan(&self) -> Vec<Step> {
+        let image = self.image();
+        vec![
+            Step::MakePoolImage {
+                image: image.clone(),
+                size: self.size,
+                sparse: self.sparse,
+            },
+            Step::Mount {
+                image,
+                dir: self.dir.clone(),
+                fs: "xfs".into(),
+                read_only: false,
+            },
+            Step::MakePool {
+                dir: self.dir.clone(),
+            },
+        ]
+    }
+
+    /// Refuses what cannot work, before anything is made.
+    pub fn check(&self) -> Result<()> {
+        if self.size < USEFUL {
+            return Err(Error::usage(
+                format!("{} is too small for a pool", self.size),
+                format!("the least is {USEFUL}"),
+            ));
+        }
+        MKFS.find()?;
+        if self.image().symlink_metadata().is_ok() {
+            return Err(Error::Exists {
+                what: self.image().display().to_string(),
+                hint: None,
+            });
+        }
+        if self.dir.exists() {
+            must_be_empty(&self.dir)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes the image and its XFS, mounts it, and makes a pool in it; or leaves nothing.
+    pub fn make(&self, observer: &dyn Observer) -> Result<Abilities> {
+        self.check()?;
+        let image_path = self.image();
+        let steps = self.plan();
+        observer.begin(&steps[0]);
+        let made = MadeDirs::make(&self.dir)?;
+        let parent = open_dir(self.dir.parent().unwrap_or(Path::new("/")))?;
+        let file = beneath::unnamed(&parent).doing("make", &image_path)?;
+        self.allocate(&file)?;
+        let device = attach(&file)?;
+        let device_path = device.path();
+        let words = ["-q", "-K", "-m", "reflink=1", "-b", "size=4096"].map(std::ffi::OsStr::new);
+        MKFS.run(&[&words[..], &[device_path.as_os_str()]].concat(), &[0])?;
+        rustix::fs::fsync(&file).doing("write back", &image_path)?;
+        let marker = Marker::put(&self.dir, &image_path)?;
+        observer.begin(&steps[1]);
+        mount::mount(&device_path, &self.dir, "xfs", &mount::Options::default())?;
+        let result = make_in(&self.dir, observer).and_then(|abilities| {
+            beneath::link(
+                &file,
+                &parent,
+                image_path.file_name().map_or(Path::new(""), Path::new),
+            )
+            .doing("name", &image_path)?;
+            beneath::sync(&parent).doing("write back", &image_path)?;
+            Ok(abilities)
+        });
+        if result.is_err() {
+            mount::unmount(&self.dir)?;
+            device.close()?;
+        } else {
+            marker.keep();
+            made.keep();
+        }
+        result
+    }
+
+    fn allocate(&self, file: &File) -> Result<()> {
+        let image = self.image();
+        if self.sparse {
+            file.set_len(self.size.0).doing("size", image)
+        } else {
+            rustix::fs::fallocate(file, FallocateFlags::empty(), 0, self.size.0)
+                .doing("allocate", image)
+        }
+    }
+}
+
+fn attach(file: &File) -> Result<LoopDevice> {
+    let backing = beneath::reopen(file, OFlags::RDWR).doing("open", "the pool's image")?;
+    LoopDevice::attach(
+        &backing,
+        Options {
+            read_only: false,
+            autoclear: true,
+            reference: "lovol-pool",
+        },
+    )
+}
+
+fn image_beside(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".img");
+    dir.with_file_name(name)
+}
+
+/// The line that mounts the pool at boot.
+pub fn fstab_line(dir: &Path) -> String {
+    let escape = |path: &Path| {
+        path.display()
+            .to_string()
+            .replace('\\', "\\134")
+            .replace(' ', "\\040")
+            .replace('\t', "\\011")
+    };
+    format!(
+        "{} {} xfs loop,nofail 0 0",
+        escape(&image_beside(dir)),
+        escape(dir)
+    )
+}
+
+/// Makes a pool's own image larger by `by`, and the filesystem in it.
+pub fn grow(dir: &Path, by: Size, observer: &dyn Observer) -> Result<Size> {
+    let (file, id) = own_image(dir)?;
+    let image = image_beside(dir);
+    let old = file.metadata().doing("look at", &image)?;
+    let size = Size(old.len() + by.0);
+    observer.begin(&Step::GrowPoolImage {
+        image: image.clone(),
+        size,
+    });
+    // Allocated as it was: a pool that was promised its space keeps that promise.
+    let is_allocated = std::os::unix::fs::MetadataExt::blocks(&old) * 512 >= old.len();
+    if is_allocated {
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), old.len(), by.0)
+            .doing("allocate", &image)?;
+    } else {
+        file.set_len(size.0).doing("size", &image)?;
+    }
+    rustix::fs::fsync(&file).doing("write back", &image)?;
+    let usage = Usage::look()?;
+    for device in usage.devices_of(id) {
+        loopdev::refresh_size(device)?;
+    }
+    GROW.run(&["-d".as_ref(), dir.as_os_str()], &[0])?;
+    Ok(size)
+}
+
+/// The size that a pool's own image would have after growing.
+pub fn grown_size(dir: &Path, by: Size) -> Result<(PathBuf, Size)> {
+    let (file, _) = own_image(dir)?;
+    let length = file.metadata().doing("look at", dir)?.len();
+    Ok((image_beside(dir), Size(length + by.0)))
+}
+
+/// The pool's own image, which must be what is mounted at `dir`.
+fn own_image(dir: &Path) -> Result<(File, FileId)> {
+    let image = image_beside(dir);
+    let refuse =
+        |why: String| Error::refused(format!("cannot grow the pool {}", dir.display()), why);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(&image)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => refuse(format!(
+                "it is on no image of its own: there is no {}",
+                image.display()
+            )),
+            _ => Error::io("open", &image, error),
+        })?;
+    let id = FileId::of(&file).doing("look at", &image)?;
+    let usage = Usage::look()?;
+    let is_mounted = usage
+        .devices_of(id)
+        .any(|device| usage.mounts_of(device).iter().any(|mount| mount.dir == dir));
+    if is_mounted {
+        return Ok((file, id));
+    }
+    Err(refuse(format!(
+        "{} is not what is mounted there",
+        image.display()
+    )))
+}
+
+/// The marker beneath a mount point: while the pool is not mounted, nothing can be made in its
+/// place, and every verb can say why it refuses.
+struct Marker {
+    dir: OwnedFd,
+    is_kept: bool,
+}
+
+impl Marker {
+    fn put(dir: &Path, image: &Path) -> Result<Self> {
+        let fd = open_dir(dir)?;
+        let marker = Self {
+            dir: fd,
+            is_kept: false,
+        };
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&marker.dir, MARKER, flags, Mode::from_raw_mode(0o644))
+            .doing("make the marker in", dir)?;
+        let text = format!(
+            "{}\nThis is the mount point of a lovol pool, and the pool is not mounted.\n",
+            image.display()
+        );
+        let mut file = File::from(file);
+        file.write_all(text.as_bytes())
+            .doing("write the marker in", dir)?;
+        rustix::fs::fsync(&file).doing("write the marker in", dir)?;
+        // Where the filesystem has no such flag (tmpfs), the marker alone must do.
+        drop(set_immutable(&file, true));
+        drop(set_immutable(&marker.dir, true));
+        Ok(marker)
+    }
+
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Marker {
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        drop(set_immutable(&self.dir, false));
+        if let Ok(file) = beneath::open(&self.dir, MARKER, OFlags::RDONLY) {
+            drop(set_immutable(&file, false));
+        }
+        drop(beneath::unlink(&self.dir, Path::new(MARKER)));
+    }
+}
+
+fn set_immutable(file: impl std::os::fd::AsFd, on: bool) -> io::Result<()> {
+    let flags = ioctl::inode_flags(&file)?;
+    ioctl::set_inode_flags(
+        &file,
+        if on {
+            flags | IMMUTABLE
+        } else {
+            flags & !IMMUTABLE
+        },
+    )
+}
+
+/// Directories that were made on the way, removed again unless kept.
+struct MadeDirs {
+    dirs: Vec<PathBuf>,
+}
+
+impl MadeDirs {
+    fn make(dir: &Path) -> Result<Self> {
+        let missing: Vec<PathBuf> = dir
+            .ancestors()
+            .take_while(|dir| !dir.exists())
+            .map(Path::to_owned)
+            .collect();
+        let mut made = Self { dirs: Vec::new() };
+        for dir in missing.into_iter().rev() {
+            std::fs::create_dir(&dir).doing("make", &dir)?;
+            made.dirs.push(dir);
+        }
+        Ok(made)
+    }
+
+    fn keep(mut self) {
+        self.dirs.clear();
+    }
+}
+
+impl Drop for MadeDirs {
+    fn drop(&mut self) {
+        for dir in self.dirs.iter().rev() {
+            drop(std::fs::remove_dir(dir));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! A pool: a directory on a filesystem with reflinks, with volumes, snapshots and their index.
+//!
+//! ```text
+//! POOL/                       0755, root's; xattr user.lovol: the pool's UUID and settings
+//!   lock                      0600, the only pool lock
+//!   index.json                0644
+//!   volumes/NAME.img          0700 directory, 0600 image
+//!   snapshots/NAME/SNAP.img   0700 directories, 0400 image
+//!   trash/ID/                 0700; volume.img and snapshots/, as they were
+//! ```
+//! [`Pool`] reads; [`Edit`], which holds the pool's lock, writes.
+
+pub mod edit;
+pub mod init;
+pub mod lock;
+pub mod place;
+pub mod safety;
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::{Context, Error, Result};
+use crate::index::Index;
+use crate::sys::beneath;
+use crate::sys::loopdev::FileId;
+
+pub use edit::Edit;
+pub use place::Place;
+
+/// Where the pool is if nobody says otherwise.
+pub const DEFAULT_DIR: &str = "/var/lib/lovol";
+
+/// The index's file name.
+pub const INDEX: &str = "index.json";
+
+/// The pool's own settings, in the xattr of its directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// The version of the pool's form.
+    pub version: u32,
+    /// The pool's UUID.
+    pub uuid: Uuid,
+    /// What a newer version wrote.
+    #[serde(flatten)]
+    pub extra: serde_json::Map<String, serde_json::Value>,
+}
+
+/// An open pool.
+#[derive(Debug)]
+pub struct Pool {
+    path: PathBuf,
+    dir: OwnedFd,
+    device: u64,
+    settings: Settings,
+    /// How long to wait for a lock.
+    pub wait: Duration,
+}
+
+impl Pool {
+    /// Opens the pool at `path`.
+    ///
+    /// # Errors
+    /// [`Error::NoPool`], [`Error::PoolNotMounted`], [`Error::UnsafePool`].
+    pub fn open(path: &Path, wait: Duration) -> Result<Self> {
+        let path = match path.canonicalize() {
+            Ok(path) => path,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::NoPool {
+                    dir: path.to_owned(),
+                });
+            }
+            Err(error) => return Err(Error::io("open the pool", path, error)),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let dir = rustix::fs::open(&path, flags, Mode::empty()).doing("open the pool", &path)?;
+        init::must_be_mounted(&path, &dir)?;
+        let settings = Self::read_settings(&path, &dir)?;
+        safety::check(&path, &dir)?;
+        let device = rustix::fs::fstat(&dir).doing("look at", &path)?.st_dev;
+        Ok(Self {
+            path,
+            dir,
+            device,
+            settings,
+            wait,
+        })
+    }
+
+    fn read_settings(path: &Path, dir: &OwnedFd) -> Result<Settings> {
+        let Some(bytes) = crate::record::read_xattr(dir).doing("read the settings of", path)?
+        else {
+            return Err(Error::NoPool {
+                dir: path.to_owned(),
+            });
+        };
+        let settings: Settings = serde_json::from_slice(&bytes)
+            .map_err(std::io::Error::from)
+            .doing("read the settings of", path)?;
+        if settings.version > crate::index::VERSION {
+            return Err(Error::refused(
+                format!("cannot use the pool {}", path.display()),
+                format!("its version is {}, newer than this lovol", settings.version),
+            ));
+        }
+        Ok(settings)
+    }
+
+    /// Its directory, absolute and without symlinks.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its directory, open.
+    pub fn dir(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    /// Its UUID.
+    pub fn uuid(&self) -> Uuid {
+        self.settings.uuid
+    }
+
+    /// `st_dev` of everything in it.
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// The index as it is now, without a lock: it is only ever replaced as a whole.
+    pub fn index(&self) -> Result<Index> {
+        let path = self.path.join(INDEX);
+        let mut text = Vec::new();
+        let read = beneath::open(&self.dir, INDEX, OFlags::RDONLY)
+            .and_then(|fd| File::from(fd).read_to_end(&mut text));
+        if let Err(error) = read {
+            return match error.kind() {
+                std::io::ErrorKind::NotFound => Err(self.index_error("it is missing".into())),
+                _ => Err(Error::io("read", path, error)),
+            };
+        }
+        let index = Index::parse(&text).map_err(|why| self.index_error(why))?;
+        if index.pool != self.uuid() {
+            return Err(self.index_error("it belongs to another pool".into()));
+        }
+        Ok(index)
+    }
+
+    fn index_error(&self, why: String) -> Error {
+        let hint = if why.contains("version") {
+            "use the newer lovol that wrote it".into()
+        } else {
+            "'lovol check --repair' rebuilds it from the images".into()
+        };
+        Error::Index {
+            path: self.path.join(INDEX),
+            why,
+            hint,
+        }
+    }
+
+    /// Opens an image, which must be a regular file of root's with one name.
+    pub fn open_image(&self, place: &Place, flags: OFlags) -> Result<File> {
+        let path = place.path();
+        beneath::open_ours(&self.dir, &path, self.device, flags)
+            .doing("open", self.path.join(&path))
+    }
+
+    /// The identity of an image, without opening it.
+    pub fn image_id(&self, place: &Place) -> Result<FileId> {
+        self.look_at(place).map(|metadata| FileId::from(&metadata))
+    }
+
+    /// What `stat(2)` says of an image, without opening it.
+    pub fn look_at(&self, place: &Place) -> Result<std::fs::Metadata> {
+        let path = place.path();
+        let shown = self.path.join(&path);
+        let file = beneath::open(&self.dir, &path, OFlags::PATH | OFlags::NOFOLLOW)
+            .doing("look at", &shown)?;
+        File::from(file).metadata().doing("look at", &shown)
+    }
+
+    /// The full path of something in the pool, for messages and plans.
+    pub fn full_path(&self, place: &Place) -> PathBuf {
+        self.path.join(place.path())
+    }
+
+    /// The place of the image with this identity, if it is one of the pool's.
+    #[must_use]
+    pub fn find_image(&self, index: &Index, id: FileId) -> Option<Place> {
+        if id.device != self.device {
+            return None;
+        }
+        let volumes = index.volumes.iter().flat_map(|(name, volume)| {
+            let snapshots = volume
+                .snapshots
+                .keys()
+                .map(|snapshot| Place::snapshot(name, snapshot));
+            std::iter::once(Place::volume(name)).chain(snapshots)
+        });
+        volumes
+            .into_iter()
+            .find(|place| self.image_id(place).is_ok_and(|found| found == id))
+    }
+}

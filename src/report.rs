@@ -1,0 +1,287 @@
+//! What `list` and `show` show, as the same data for tables and JSON.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::index::{Index, Trashed, Volume};
+use crate::name::Name;
+use crate::pool::{Place, Pool};
+use crate::record::{Consistency, Record};
+use crate::sys::loopdev::{self, Attached, FileId};
+use crate::sys::mountinfo;
+use crate::usage::Usage;
+
+/// A volume.  Sizes in bytes, times RFC 3339 in UTC, what is not known null.
+#[derive(Clone, Debug, Serialize)]
+pub struct VolumeReport {
+    /// Its name.
+    pub name: Name,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// The UUID of the image that it was cloned from.
+    pub parent: Option<Uuid>,
+    /// Its size.
+    pub size: u64,
+    /// What its image takes, blocks shared with snapshots included; null without root.
+    pub allocated: Option<u64>,
+    /// The filesystem's type.
+    pub fstype: String,
+    /// The filesystem's UUID.
+    pub fs_uuid: Option<String>,
+    /// The filesystem's label.
+    pub label: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// `mounted`, `attached` or `detached`; null where it could not be asked.
+    pub state: Option<&'static str>,
+    /// Its loop device.
+    pub device: Option<PathBuf>,
+    /// Whether that device bypasses the page cache.
+    pub direct_io: Option<bool>,
+    /// Where it is mounted.
+    pub mountpoints: Vec<String>,
+    /// Its image's path.
+    pub image: PathBuf,
+    /// How many snapshots it has.
+    pub snapshot_count: usize,
+    /// Its snapshots, oldest first, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Vec<SnapshotReport>>,
+}
+
+/// A snapshot.
+#[derive(Clone, Debug, Serialize)]
+pub struct SnapshotReport {
+    /// Its own name.
+    pub name: Name,
+    /// `VOLUME@SNAPSHOT`.
+    pub full_name: String,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// The UUID of the image that it was cloned from.
+    pub parent: Option<Uuid>,
+    /// Its size.
+    pub size: u64,
+    /// What its image takes, shared blocks included; null without root.
+    pub allocated: Option<u64>,
+    /// The filesystem's type.
+    pub fstype: String,
+    /// When it was taken.
+    pub created: Timestamp,
+    /// How consistent it is.
+    pub consistency: Option<Consistency>,
+    /// How long the guest was frozen for it, in microseconds.
+    pub frozen_us: Option<u64>,
+    /// How many extents it had when it was taken.
+    pub extents: Option<u64>,
+    /// Its loop device, if it is attached or viewed.
+    pub device: Option<PathBuf>,
+    /// Where it is viewed.
+    pub mountpoints: Vec<String>,
+    /// Its image's path.
+    pub image: PathBuf,
+}
+
+/// A deleted volume.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrashReport {
+    /// The name by which `undelete` and `purge` know it.
+    pub id: String,
+    /// The name that it had.
+    pub name: Name,
+    /// When it was deleted.
+    pub deleted: Timestamp,
+    /// Its size.
+    pub size: u64,
+    /// What its image takes; null without root.
+    pub allocated: Option<u64>,
+    /// The filesystem's type.
+    pub fstype: String,
+    /// How many snapshots went with it.
+    pub snapshot_count: usize,
+}
+
+/// Who can be asked what is attached where.
+#[derive(Debug)]
+pub struct Reporter<'p> {
+    pool: &'p Pool,
+    usage: Option<Usage>,
+}
+
+impl<'p> Reporter<'p> {
+    /// Asks the kernel, as far as it answers: without root, only the mount table.
+    pub fn new(pool: &'p Pool) -> Self {
+        Self {
+            pool,
+            usage: Usage::look().ok(),
+        }
+    }
+
+    /// A volume, with its snapshots where they are wanted.
+    pub fn volume(&self, name: &Name, volume: &Volume, with_snapshots: bool) -> VolumeReport {
+        let Volume { record, snapshots } = volume;
+        let place = Place::volume(name);
+        let seen = self.see(&place, record);
+        VolumeReport {
+            name: name.clone(),
+            uuid: record.uuid,
+            parent: record.parent,
+            size: record.size,
+            allocated: seen.allocated,
+            fstype: record.fs.to_string(),
+            fs_uuid: record.fs_uuid.clone(),
+            label: record.label.clone(),
+            created: record.created,
+            state: seen.state(),
+            device: seen.device.as_ref().map(Attached::path),
+            direct_io: seen.device.as_ref().map(|device| device.direct_io),
+            mountpoints: seen.dirs,
+            image: self.pool.full_path(&place),
+            snapshot_count: snapshots.len(),
+            snapshots: with_snapshots.then(|| {
+                let by_age = volume.by_age().into_iter();
+                by_age
+                    .map(|(snapshot, record)| self.snapshot(name, snapshot, record))
+                    .collect()
+            }),
+        }
+    }
+
+    /// A snapshot.
+    pub fn snapshot(&self, volume: &Name, name: &Name, record: &Record) -> SnapshotReport {
+        let place = Place::snapshot(volume, name);
+        let seen = self.see(&place, record);
+        SnapshotReport {
+            name: name.clone(),
+            full_name: format!("{volume}@{name}"),
+            uuid: record.uuid,
+            parent: record.parent,
+            size: record.size,
+            allocated: seen.allocated,
+            fstype: record.fs.to_string(),
+            created: record.created,
+            consistency: record.consistency,
+            frozen_us: record.frozen_us,
+            extents: record.extents,
+            device: seen.device.as_ref().map(Attached::path),
+            mountpoints: seen.dirs,
+            image: self.pool.full_path(&place),
+        }
+    }
+
+    /// A deleted volume.
+    #[must_use]
+    pub fn trashed(&self, id: &str, trashed: &Trashed) -> TrashReport {
+        let record = &trashed.volume.record;
+        TrashReport {
+            id: id.to_owned(),
+            name: trashed.name.clone(),
+            deleted: trashed.deleted,
+            size: record.size,
+            allocated: self
+                .see(&Place::TrashedVolume(id.to_owned()), record)
+                .allocated,
+            fstype: record.fs.to_string(),
+            snapshot_count: trashed.volume.snapshots.len(),
+        }
+    }
+
+    fn see(&self, place: &Place, record: &Record) -> Seen {
+        let metadata = self.pool.look_at(place).ok();
+        let allocated = metadata
+            .as_ref()
+            .map(|metadata| std::os::unix::fs::MetadataExt::blocks(metadata) * 512);
+        let Some((usage, metadata)) = self.usage.as_ref().zip(metadata) else {
+            let dirs = if place.is_snapshot() {
+                Vec::new()
+            } else {
+                dirs_by_path(&self.pool.full_path(place))
+            };
+            return Seen {
+                allocated,
+                is_asked: false,
+                device: None,
+                dirs,
+            };
+        };
+        // Formatting the UUID of each of 10,000 snapshots costs more than all the rest.
+        let id = FileId::from(&metadata);
+        let mut devices = usage.devices.iter();
+        let device = devices
+            .find(|device| device.file == id || is_reference(&device.reference, record.uuid));
+        let dirs = device
+            .map(|device| usage.mounts_of(device))
+            .unwrap_or_default();
+        Seen {
+            allocated,
+            is_asked: true,
+            device: device.cloned(),
+            dirs: dirs
+                .iter()
+                .map(|mount| mount.dir.to_string_lossy().into_owned())
+                .collect(),
+        }
+    }
+}
+
+fn is_reference(reference: &str, uuid: Uuid) -> bool {
+    Uuid::parse_str(reference).is_ok_and(|found| found == uuid)
+}
+
+/// What is known of an image's use.
+struct Seen {
+    allocated: Option<u64>,
+    is_asked: bool,
+    device: Option<Attached>,
+    dirs: Vec<String>,
+}
+
+impl Seen {
+    fn state(&self) -> Option<&'static str> {
+        match (self.is_asked, &self.device, self.dirs.is_empty()) {
+            (_, _, false) => Some("mounted"),
+            (true, Some(_), true) => Some("attached"),
+            (true, None, true) => Some("detached"),
+            (false, ..) => None,
+        }
+    }
+}
+
+/// Where an image is mounted as far as anyone may see: sysfs names each device's file by its path.
+/// For showing only.
+fn dirs_by_path(image: &std::path::Path) -> Vec<String> {
+    let numbers = loopdev::bound_numbers().unwrap_or_default();
+    let is_it = |number: &u32| {
+        std::fs::read_to_string(format!("/sys/block/loop{number}/loop/backing_file")).is_ok_and(
+            |path| path.trim_end_matches('\n').as_bytes() == image.as_os_str().as_encoded_bytes(),
+        )
+    };
+    let Some(number) = numbers.into_iter().find(is_it) else {
+        return Vec::new();
+    };
+    let mounts = mountinfo::read().unwrap_or_default();
+    let source = loopdev::device_path(number);
+    let own = mounts.iter().filter(|mount| mount.source == source);
+    own.map(|mount| mount.dir.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// The volumes to report: those named, or all.
+pub fn wanted<'i>(index: &'i Index, names: &[Name]) -> Result<Vec<(&'i Name, &'i Volume)>> {
+    if names.is_empty() {
+        return Ok(index.volumes.iter().collect());
+    }
+    let found = names.iter().map(|name| {
+        index.volume(name)?;
+        Ok(index.volumes.get_key_value(name))
+    });
+    Ok(found
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect())
+}

@@ -1,0 +1,342 @@
+//! Deleting, and bringing back: a deleted volume lies in the trash with all its snapshots, until it
+//! is purged.
+//!
+//! ```text
+//! trash/NAME@20261121T101500Z/      what was volume NAME until then
+//!   volume.img
+//!   snapshots/SNAP.img
+//! ```
+
+use jiff::Timestamp;
+
+use crate::error::{Error, Result};
+use crate::index::{Index, Trashed};
+use crate::name::{Name, SnapshotName};
+use crate::plan::{Observer, Step};
+use crate::pool::lock::Lock;
+use crate::pool::place::{snapshots_dir, trash_dir};
+use crate::pool::{Edit, Place, Pool, edit};
+use crate::record::Record;
+use crate::usage::Usage;
+
+/// The name of a new directory in the trash.
+pub fn new_id(index: &Index, volume: &Name, deleted: Timestamp) -> String {
+    let is_taken = |name: &Name| index.trash.contains_key(&format!("{volume}@{name}"));
+    format!(
+        "{volume}@{}",
+        crate::time::automatic_name(deleted, is_taken)
+    )
+}
+
+/// Fails when a volume or one of its snapshots is in use.
+pub fn must_be_unused(pool: &Pool, index: &Index, name: &Name) -> Result<()> {
+    let usage = Usage::look()?;
+    let volume = index.volume(name)?;
+    image_must_be_unused(pool, &usage, &Place::volume(name), &volume.record)?;
+    for (snapshot, record) in &volume.snapshots {
+        image_must_be_unused(pool, &usage, &Place::snapshot(name, snapshot), record)?;
+    }
+    Ok(())
+}
+
+/// Fails when a device is bound to this image, or to a view of it.
+pub fn image_must_be_unused(
+    pool: &Pool,
+    usage: &Usage,
+    place: &Place,
+    record: &Record,
+) -> Result<()> {
+    match pool.image_id(place) {
+        Ok(id) => usage.must_not_use(&place.to_string(), id, &record.uuid.to_string()),
+        // Nobody uses what is not there; deleting it only makes the index right again.
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The steps that move a volume to the trash.
+pub fn plan_delete(index: &Index, name: &Name, id: &str, deleted: Timestamp) -> Vec<Step> {
+    let mut steps = vec![
+        Step::MakeDir {
+            path: trash_dir(id),
+        },
+        Step::Move {
+            from: Place::volume(name).path(),
+            to: Place::TrashedVolume(id.to_owned()).path(),
+        },
+    ];
+    if index
+        .volumes
+        .get(name)
+        .is_some_and(|volume| !volume.snapshots.is_empty())
+    {
+        steps.push(Step::Move {
+            from: snapshots_dir(name),
+            to: trash_dir(id).join("snapshots"),
+        });
+    }
+    steps.push(Step::Trash {
+        volume: name.clone(),
+        id: id.to_owned(),
+        deleted,
+    });
+    steps
+}
+
+/// The steps that take a deleted volume away for good.
+pub fn plan_purge(trashed: &Trashed, id: &str) -> Vec<Step> {
+    let mut steps = vec![Step::ForgetTrash { id: id.to_owned() }];
+    for snapshot in trashed.volume.snapshots.keys() {
+        let place = Place::TrashedSnapshot(id.to_owned(), snapshot.clone());
+        steps.push(Step::Remove { path: place.path() });
+    }
+    if !trashed.volume.snapshots.is_empty() {
+        steps.push(Step::RemoveDir {
+            path: trash_dir(id).join("snapshots"),
+        });
+    }
+    steps.push(Step::Remove {
+        path: Place::TrashedVolume(id.to_owned()).path(),
+    });
+    steps.push(Step::RemoveDir {
+        path: trash_dir(id),
+    });
+    steps
+}
+
+/// The steps that bring a deleted volume back under a name.
+pub fn plan_undelete(trashed: &Trashed, id: &str, name: &Name) -> Vec<Step> {
+    let mut steps = vec![Step::Move {
+        from: Place::TrashedVolume(id.to_owned()).path(),
+        to: Place::volume(name).path(),
+    }];
+    if !trashed.volume.snapshots.is_empty() {
+        steps.push(Step::Move {
+            from: trash_dir(id).join("snapshots"),
+            to: snapshots_dir(name),
+        });
+    }
+    steps.push(Step::RemoveDir {
+        path: trash_dir(id),
+    });
+    steps.push(Step::Restore {
+        id: id.to_owned(),
+        volume: name.clone(),
+    });
+    steps
+}
+
+/// The steps that remove snapshots for good: out of the index first, then the images.
+pub fn plan_remove_snapshots(index: &Index, snapshots: &[SnapshotName]) -> Vec<Step> {
+    let forget = snapshots.iter().map(|name| Step::ForgetSnapshot {
+        snapshot: name.clone(),
+    });
+    let remove = snapshots.iter().map(|name| Step::Remove {
+        path: Place::Snapshot(name.clone()).path(),
+    });
+    let mut steps: Vec<Step> = forget.chain(remove).collect();
+    for (name, volume) in &index.volumes {
+        let removed = snapshots
+            .iter()
+            .filter(|snapshot| snapshot.volume == *name)
+            .count();
+        if removed > 0 && removed == volume.snapshots.len() {
+            steps.push(Step::RemoveDir {
+                path: snapshots_dir(name),
+            });
+        }
+    }
+    steps
+}
+
+/// What `delete` is to take.
+#[derive(Clone, Debug, Default)]
+pub struct Deletion {
+    /// Whole volumes.
+    pub volumes: Vec<Name>,
+    /// Single snapshots.
+    pub snapshots: Vec<SnapshotName>,
+    /// Volumes may have snapshots.
+    pub recursive: bool,
+    /// Not to the trash.
+    pub now: bool,
+}
+
+impl Deletion {
+    /// Refuses what cannot be deleted, before anything is.
+    pub fn check(&self, pool: &Pool, index: &Index) -> Result<()> {
+        let usage = Usage::look()?;
+        for name in &self.snapshots {
+            image_must_be_unused(
+                pool,
+                &usage,
+                &Place::Snapshot(name.clone()),
+                index.snapshot(name)?,
+            )?;
+        }
+        for name in &self.volumes {
+            let volume = index.volume(name)?;
+            let remaining = volume.snapshots.len();
+            if remaining > 0 && !self.recursive {
+                return Err(Error::refused(
+                    format!("cannot delete volume {name}"),
+                    format!("it has {}", count(remaining)),
+                )
+                .with_hint(format!("'lovol delete -r {name}' deletes them as well")));
+            }
+            must_be_unused(pool, index, name)?;
+        }
+        Ok(())
+    }
+
+    /// The steps, volume by volume, and the trash's names of the volumes.
+    pub fn plan(&self, index: &Index, deleted: Timestamp) -> (Vec<Step>, Vec<String>) {
+        let mut steps = plan_remove_snapshots(index, &self.snapshots);
+        let mut ids = Vec::new();
+        for name in &self.volumes {
+            let id = new_id(index, name, deleted);
+            steps.extend(plan_delete(index, name, &id, deleted));
+            if let (true, Some(volume)) = (self.now, index.volumes.get(name)) {
+                let trashed = Trashed {
+                    name: name.clone(),
+                    deleted,
+                    volume: volume.clone(),
+                };
+                steps.extend(plan_purge(&trashed, &id));
+            }
+            ids.push(id);
+        }
+        (steps, ids)
+    }
+
+    /// Deletes, and returns the trash's names of the volumes.
+    pub fn carry_out(&self, pool: &Pool, observer: &dyn Observer) -> Result<Vec<String>> {
+        let locks = self.lock(pool)?;
+        let mut edit = Edit::begin(pool)?;
+        self.check(pool, &edit.index)?;
+        for (lock, what) in &locks {
+            lock.lease(what)?;
+        }
+        let (steps, ids) = self.plan(&edit.index, crate::time::now());
+        edit.carry_out(&steps, observer)?;
+        Ok(ids)
+    }
+
+    /// Locks every image that goes: volumes and snapshots alike, in the order of their places.
+    fn lock(&self, pool: &Pool) -> Result<Vec<(Lock, String)>> {
+        let index = pool.index()?;
+        let mut places: Vec<Place> = self
+            .snapshots
+            .iter()
+            .cloned()
+            .map(Place::Snapshot)
+            .collect();
+        for name in &self.volumes {
+            places.push(Place::volume(name));
+            let volume = index.volume(name)?;
+            places.extend(
+                volume
+                    .snapshots
+                    .keys()
+                    .map(|snapshot| Place::snapshot(name, snapshot)),
+            );
+        }
+        places.sort();
+        places.dedup();
+        let mut locks = Vec::new();
+        for place in places {
+            match Lock::of_image(pool, &place) {
+                Ok(lock) => locks.push((lock, place.to_string())),
+                // The image is gone already: nothing to lock, and the index is made right.
+                Err(error) if error.errno() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(locks)
+    }
+}
+
+/// Finds a deleted volume by its name in the trash, or by the name it had: the latest of them.
+pub fn find<'i>(index: &'i Index, wanted: &str) -> Result<(&'i String, &'i Trashed)> {
+    let mut found: Vec<_> = index
+        .trash
+        .iter()
+        .filter(|(id, trashed)| id.as_str() == wanted || trashed.name.as_str() == wanted)
+        .collect();
+    found.sort_by_key(|(_, trashed)| trashed.deleted);
+    found.pop().ok_or_else(|| Error::NotFound {
+        kind: "deleted volume",
+        name: wanted.to_owned(),
+        hint: Some("'lovol list --trash' lists what can be brought back".into()),
+    })
+}
+
+/// Brings a deleted volume back.
+pub fn undelete(
+    pool: &Pool,
+    wanted: &str,
+    name: Option<&Name>,
+    observer: &dyn Observer,
+) -> Result<Name> {
+    let mut edit = Edit::begin(pool)?;
+    let (steps, name) = prepare_undelete(pool, &edit.index, wanted, name)?;
+    edit.carry_out(&steps, observer)?;
+    Ok(name)
+}
+
+/// The steps of [`undelete`], after making sure that they can be carried out.
+pub fn prepare_undelete(
+    pool: &Pool,
+    index: &Index,
+    wanted: &str,
+    name: Option<&Name>,
+) -> Result<(Vec<Step>, Name)> {
+    let (id, trashed) = find(index, wanted)?;
+    let name = name.unwrap_or(&trashed.name).clone();
+    index.must_not_have_volume(&name).map_err(|error| {
+        error.with_hint(format!(
+            "'lovol undelete {wanted} --as NAME' gives it another name"
+        ))
+    })?;
+    edit::must_be_free(pool, &Place::volume(&name).path())?;
+    if !trashed.volume.snapshots.is_empty() {
+        edit::must_be_free(pool, &snapshots_dir(&name))?;
+    }
+    Ok((plan_undelete(trashed, id, &name), name))
+}
+
+/// Takes deleted volumes away for good.
+pub fn purge(pool: &Pool, ids: &[String], observer: &dyn Observer) -> Result<()> {
+    let mut edit = Edit::begin(pool)?;
+    let usage = Usage::look()?;
+    let mut steps = Vec::new();
+    for id in ids {
+        let (id, trashed) = find(&edit.index, id)?;
+        let volume = &trashed.volume;
+        image_must_be_unused(
+            pool,
+            &usage,
+            &Place::TrashedVolume(id.clone()),
+            &volume.record,
+        )?;
+        for (name, record) in &volume.snapshots {
+            image_must_be_unused(
+                pool,
+                &usage,
+                &Place::TrashedSnapshot(id.clone(), name.clone()),
+                record,
+            )?;
+        }
+        steps.extend(plan_purge(trashed, id));
+    }
+    edit.carry_out(&steps, observer)
+}
+
+/// `1 snapshot`, `2 snapshots`.
+pub fn count(snapshots: usize) -> String {
+    if snapshots == 1 {
+        "1 snapshot".into()
+    } else {
+        format!("{snapshots} snapshots")
+    }
+}

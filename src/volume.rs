@@ -1,0 +1,358 @@
+//! Making volumes: new ones, and of images that exist already.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Gid, Mode, OFlags, RenameFlags, Uid};
+
+use crate::error::{Context, Error, Result};
+use crate::guest::Fs;
+use crate::image::{NewImage, attach_for_us};
+use crate::index::Volume;
+use crate::name::Name;
+use crate::plan::{Observer, Step};
+use crate::pool::{Edit, Place, Pool, edit};
+use crate::record::{Record, XATTR};
+use crate::size::Size;
+use crate::snapshot::{self, Source};
+use crate::sys::loopdev::FileId;
+use crate::sys::{beneath, ioctl};
+use crate::usage::Usage;
+
+/// A volume to be made.
+#[derive(Clone, Debug)]
+pub struct New {
+    /// Its name.
+    pub name: Name,
+    /// Its size, a whole number of MiB.
+    pub size: Size,
+    /// The filesystem to make in it.
+    pub fs: Fs,
+    /// The filesystem's label.
+    pub label: Option<String>,
+    /// More arguments for its mkfs.
+    pub mkfs_options: Vec<String>,
+}
+
+impl New {
+    /// Refuses what cannot work, before anything is made.
+    pub fn check(&self, pool: &Pool) -> Result<()> {
+        let least = self.fs.least_size();
+        if self.size < least {
+            return Err(Error::usage(
+                format!("{} is too small for {}", self.size, self.fs),
+                format!(
+                    "the least is {least}: lovol create {} {least} --fs {}",
+                    self.name, self.fs
+                ),
+            ));
+        }
+        if let Some(label) = &self.label {
+            let longest = self.fs.longest_label();
+            if label.len() > longest {
+                return Err(Error::usage(
+                    format!("the label has {} bytes", label.len()),
+                    format!("a label of {} has at most {longest}", self.fs),
+                ));
+            }
+        }
+        self.fs.can_be_made()?;
+        name_must_be_free(pool, &self.name)
+    }
+
+    /// What [`New::make`] does.
+    pub fn plan(&self) -> Vec<Step> {
+        let image = Place::volume(&self.name).path();
+        let mut steps = vec![Step::MakeImage {
+            image: image.clone(),
+            size: self.size,
+        }];
+        if self.fs != Fs::None {
+            steps.push(Step::MakeFilesystem {
+                image,
+                fs: self.fs.to_string(),
+            });
+        }
+        steps
+    }
+
+    /// Makes it.
+    pub fn make(&self, pool: &Pool, observer: &dyn Observer) -> Result<Record> {
+        let place = Place::volume(&self.name);
+        let image = NewImage::for_place(pool, &place)?;
+        let mut record = Record::new(self.size.0, self.fs.clone());
+        for step in self.plan() {
+            observer.begin(&step);
+            match step {
+                Step::MakeImage { size, .. } => image.set_size(size.0)?,
+                _ => self.make_filesystem(&image, &mut record)?,
+            }
+        }
+        add(pool, &self.name, image, &record)?;
+        Ok(record)
+    }
+
+    fn make_filesystem(&self, image: &NewImage, record: &mut Record) -> Result<()> {
+        let device = image.attach(false)?;
+        self.fs
+            .make(&device.path(), self.label.as_deref(), &self.mkfs_options)?;
+        describe_guest(record, &device.path())?;
+        device.close()
+    }
+}
+
+/// Fills in what is known of the guest by its content.
+fn describe_guest(record: &mut Record, device: &Path) -> Result<()> {
+    let (fs, signature) = Fs::recognise(device)?;
+    record.fs = fs;
+    record.fs_uuid = signature.uuid;
+    record.label = signature.label;
+    Ok(())
+}
+
+/// Fails when a volume has the name, or something lies where its image is to be.
+pub fn name_must_be_free(pool: &Pool, name: &Name) -> Result<()> {
+    pool.index()?.must_not_have_volume(name)?;
+    edit::must_be_free(pool, &Place::volume(name).path())
+}
+
+/// Names a finished image as a volume: file and record first, the index last.
+pub fn add(pool: &Pool, name: &Name, image: NewImage, record: &Record) -> Result<()> {
+    let mut edit = Edit::begin(pool)?;
+    edit.index.must_not_have_volume(name)?;
+    let named = image.publish(pool, &Place::volume(name), record)?;
+    edit.index
+        .volumes
+        .insert(name.clone(), Volume::new(record.clone()));
+    edit.save()?;
+    named.keep();
+    Ok(())
+}
+
+/// An image outside the pool that is to become a volume.
+#[derive(Debug)]
+pub struct Adoption {
+    name: Name,
+    path: PathBuf,
+    file: File,
+    fs: Fs,
+}
+
+impl Adoption {
+    /// Opens the image.
+    pub fn open(pool: &Pool, name: &Name, path: &Path) -> Result<Self> {
+        name_must_be_free(pool, name)?;
+        let path = path.canonicalize().doing("find", path)?;
+        let file = File::open(&path).doing("open", &path)?;
+        let metadata = file.metadata().doing("look at", &path)?;
+        if !metadata.is_file() || metadata.len() == 0 {
+            return Err(Error::refused(
+                format!("cannot take {}", path.display()),
+                "it is not an image file with something in it",
+            ));
+        }
+        if path.starts_with(pool.path()) {
+            return Err(Error::refused(
+                format!("cannot take {}", path.display()),
+                "it lies in the pool",
+            )
+            .with_hint(
+                "'lovol clone' clones a volume; 'lovol check' says what the index does not name",
+            ));
+        }
+        let device = attach_for_us(&file, true)?;
+        let (fs, _) = Fs::recognise(&device.path())?;
+        device.close()?;
+        Ok(Self {
+            name: name.clone(),
+            path,
+            file,
+            fs,
+        })
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
+            name: self.path.display().to_string(),
+            file: &self.file,
+            fs: &self.fs,
+            paths: (self.path.clone(), Place::volume(&self.name).path()),
+        }
+    }
+
+    /// What [`Adoption::clone_in`] or [`Adoption::move_in`] does.
+    pub fn plan(&self, is_move: bool, is_crash: bool) -> Result<Vec<Step>> {
+        if is_move {
+            return Ok(vec![self.move_step()]);
+        }
+        let source = self.source();
+        Ok(vec![
+            snapshot::choose(&source, &Usage::look()?, is_crash)?.step(&source),
+        ])
+    }
+
+    fn move_step(&self) -> Step {
+        Step::Move {
+            from: self.path.clone(),
+            to: Place::volume(&self.name).path(),
+        }
+    }
+
+    /// Makes the volume a reflink of the image, which is frozen for it if it is mounted.
+    pub fn clone_in(&self, pool: &Pool, is_crash: bool, observer: &dyn Observer) -> Result<Record> {
+        let source = self.source();
+        let way = snapshot::choose(&source, &Usage::look()?, is_crash)?;
+        let image = NewImage::for_place(pool, &Place::volume(&self.name))?;
+        let taken = snapshot::take(&source, &image, &way, pool.wait, observer)?;
+        // Direct I/O needs whole sectors; a filesystem does not mind a longer device.
+        let size = taken.size.next_multiple_of(4096);
+        image.set_size(size)?;
+        let mut record = Record::new(size, self.fs.clone());
+        let device = image.attach(true)?;
+        describe_guest(&mut record, &device.path())?;
+        device.close()?;
+        add(pool, &self.name, image, &record)?;
+        Ok(record)
+    }
+
+    /// Moves the image itself into the pool, or changes nothing.
+    pub fn move_in(&self, pool: &Pool, observer: &dyn Observer) -> Result<Record> {
+        let shown = self.path.display().to_string();
+        let metadata = self.file.metadata().doing("look at", &self.path)?;
+        let id = FileId::from(&metadata);
+        if id.device != pool.device() {
+            return Err(Error::refused(
+                format!("cannot move {shown}"),
+                "it is not on the pool's filesystem",
+            )
+            .with_hint("copy it there first, or leave --move out for a reflink"));
+        }
+        if std::os::unix::fs::MetadataExt::nlink(&metadata) > 1 {
+            return Err(Error::refused(
+                format!("cannot move {shown}"),
+                "it has a second name (a hard link)",
+            ));
+        }
+        Usage::look()?.must_not_use(&shown, id, "")?;
+        let mut record = Record::new(metadata.len(), self.fs.clone());
+        let device = attach_for_us(&self.file, true)?;
+        describe_guest(&mut record, &device.path())?;
+        device.close()?;
+        let file = beneath::reopen(&self.file, OFlags::RDWR).doing("open", &self.path)?;
+        Moving {
+            adoption: self,
+            pool,
+            file,
+            id,
+        }
+        .carry_out(&mut record, observer)?;
+        Ok(record)
+    }
+}
+
+struct Moving<'a> {
+    adoption: &'a Adoption,
+    pool: &'a Pool,
+    file: File,
+    id: FileId,
+}
+
+impl Moving<'_> {
+    fn carry_out(&self, record: &mut Record, observer: &dyn Observer) -> Result<()> {
+        let Adoption { name, path, .. } = self.adoption;
+        let mut edit = Edit::begin(self.pool)?;
+        edit.index.must_not_have_volume(name)?;
+        edit::must_be_free(self.pool, &Place::volume(name).path())?;
+        observer.begin(&self.adoption.move_step());
+        let before = rustix::fs::fstat(&self.file).doing("look at", path)?;
+        let result = self.rename_and_save(record, &mut edit);
+        if result.is_err() {
+            self.take_back(&before);
+        }
+        result
+    }
+
+    fn rename_and_save(&self, record: &mut Record, edit: &mut Edit<'_>) -> Result<()> {
+        let Adoption { name, path, .. } = self.adoption;
+        record.size = record.size.next_multiple_of(4096);
+        self.file.set_len(record.size).doing("size", path)?;
+        record
+            .write(&self.file)
+            .doing("write the record of", path)?;
+        let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
+        rustix::fs::fchown(&self.file, Some(root), Some(group)).doing("own", path)?;
+        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(0o600))
+            .doing("set the mode of", path)?;
+        rustix::fs::fsync(&self.file).doing("write back", path)?;
+        let volumes = beneath::open_dir(self.pool.dir(), "volumes").doing("open", "volumes")?;
+        let file_name = format!("{name}.img");
+        rustix::fs::renameat_with(CWD, path, &volumes, &file_name, RenameFlags::NOREPLACE)
+            .doing("move", path)?;
+        if self.pool.image_id(&Place::volume(name))? != self.id {
+            return Err(Error::refused(
+                format!("cannot move {}", path.display()),
+                "another file took its place meanwhile",
+            ));
+        }
+        beneath::sync(&volumes).doing("write back", "volumes")?;
+        edit.index
+            .volumes
+            .insert(name.clone(), Volume::new(record.clone()));
+        edit.save()
+    }
+
+    /// Gives the file its old name, owner, mode and size back.
+    fn take_back(&self, before: &rustix::fs::Stat) {
+        let Adoption { name, path, .. } = self.adoption;
+        if let Ok(volumes) = beneath::open_dir(self.pool.dir(), "volumes") {
+            if self
+                .pool
+                .image_id(&Place::volume(name))
+                .is_ok_and(|id| id == self.id)
+            {
+                let file_name = format!("{name}.img");
+                let _ = rustix::fs::renameat_with(
+                    &volumes,
+                    &file_name,
+                    CWD,
+                    path,
+                    RenameFlags::NOREPLACE,
+                );
+            }
+        }
+        drop(
+            self.file
+                .set_len(u64::try_from(before.st_size).unwrap_or(0)),
+        );
+        let _ = rustix::fs::fremovexattr(&self.file, XATTR);
+        let _ = rustix::fs::fchown(
+            &self.file,
+            Some(Uid::from_raw(before.st_uid)),
+            Some(Gid::from_raw(before.st_gid)),
+        );
+        let _ = rustix::fs::fchmod(&self.file, Mode::from_raw_mode(before.st_mode & 0o7777));
+    }
+}
+
+/// Makes sure that nothing but `file` has the image open (a lease that ends with `file`).
+pub fn must_be_alone(file: &File, what: &str) -> Result<()> {
+    ioctl::write_lease(file).map_err(|error| match error.raw_os_error() {
+        Some(libc::EAGAIN) => Error::InUse {
+            what: what.to_owned(),
+            by: vec!["something has it open".into()],
+            hint: None,
+        },
+        _ => Error::io("lease", what, error),
+    })
+}
+
+/// Whether a directory lies in any pool: an ancestor of it carries a pool's settings.
+#[must_use]
+pub fn is_in_a_pool(dir: &Path) -> bool {
+    dir.ancestors().any(|ancestor| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(CWD, ancestor, flags, Mode::empty());
+        let has_settings = |fd| matches!(crate::record::read_xattr(fd), Ok(Some(_)));
+        opened.is_ok_and(has_settings)
+    })
+}
