@@ -96,6 +96,7 @@ impl<'p> ToVolume<'p> {
             },
             file: &self.file,
             fs: &self.parent.fs,
+            sector: self.parent.sector,
             paths: (self.from.path(), Place::volume(&self.to).path()),
         }
     }
@@ -137,7 +138,11 @@ impl<'p> ToVolume<'p> {
         record.size = taken.size;
         if let Some(step) = self.uuid_step() {
             observer.begin(&step);
-            let signature = renew_uuid(&image.file, &self.parent.fs, taken.consistency)?;
+            let signature = renew_uuid(
+                &image.file,
+                (&self.parent.fs, self.parent.sector),
+                taken.consistency,
+            )?;
             record.fs_uuid = signature.uuid;
         }
         self.publish(image, &record, observer)?;
@@ -236,8 +241,12 @@ fn record_of<'i>(index: &'i Index, place: &Place) -> Result<&'i Record> {
 }
 
 /// Gives the filesystem in a finished clone a new UUID.
-fn renew_uuid(file: &File, fs: &Fs, consistency: Consistency) -> Result<Signature> {
-    let device = attach_for_us(file, false)?;
+fn renew_uuid(
+    file: &File,
+    (fs, sector): (&Fs, Option<u32>),
+    consistency: Consistency,
+) -> Result<Signature> {
+    let device = attach_for_us(file, false, sector)?;
     fs.renew_uuid(&device.path(), consistency)?;
     let (_, signature) = Fs::recognise(&device.path())?;
     device.close()?;
@@ -252,6 +261,7 @@ pub struct ToPath {
     dir: OwnedFd,
     file: File,
     fs: Fs,
+    sector: Option<u32>,
     options: Options,
 }
 
@@ -286,8 +296,8 @@ impl ToPath {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(&parent, flags, Mode::empty()).doing("open", &parent)?;
-        let device = attach_for_us(&file, true)?;
-        let (fs, _) = Fs::recognise(&device.path())?;
+        let device = attach_for_us(&file, true, None)?;
+        let (fs, signature) = Fs::recognise(&device.path())?;
         device.close()?;
         let clone = Self {
             from: from.to_owned(),
@@ -295,6 +305,7 @@ impl ToPath {
             dir,
             file,
             fs,
+            sector: signature.small_sector(),
             options,
         };
         drop(clone.existing()?);
@@ -306,6 +317,7 @@ impl ToPath {
             name: self.from.display().to_string(),
             file: &self.file,
             fs: &self.fs,
+            sector: self.sector,
             paths: (self.from.clone(), self.to.clone()),
         }
     }
@@ -364,7 +376,7 @@ impl ToPath {
         let taken = snapshot::take(&source, &image, &way, patience, observer)?;
         if let Some(step) = self.uuid_step() {
             observer.begin(&step);
-            renew_uuid(&image.file, &self.fs, taken.consistency)?;
+            renew_uuid(&image.file, (&self.fs, self.sector), taken.consistency)?;
         }
         let stat = rustix::fs::fstat(&self.file).doing("look at", &self.from)?;
         let (user, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));

@@ -49,8 +49,8 @@ impl NewImage {
     }
 
     /// Binds it to a loop device for as long as the result lives.
-    pub fn attach(&self, read_only: bool) -> Result<LoopDevice> {
-        attach_for_us(&self.file, read_only)
+    pub fn attach(&self, read_only: bool, sector: Option<u32>) -> Result<LoopDevice> {
+        attach_for_us(&self.file, read_only, sector)
     }
 
     /// Writes its record, makes it durable, and names it.
@@ -89,7 +89,7 @@ impl NewImage {
 /// Binds an image to a loop device for as long as the result lives.
 ///
 /// The device gets a description of its own, as ours may hold a lock.
-pub fn attach_for_us(file: &File, read_only: bool) -> Result<LoopDevice> {
+pub fn attach_for_us(file: &File, read_only: bool, sector: Option<u32>) -> Result<LoopDevice> {
     let flags = if read_only {
         OFlags::RDONLY
     } else {
@@ -101,6 +101,7 @@ pub fn attach_for_us(file: &File, read_only: bool) -> Result<LoopDevice> {
         Options {
             read_only,
             autoclear: true,
+            sector,
             reference: "lovol",
         },
     )

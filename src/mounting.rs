@@ -150,6 +150,7 @@ impl<'p> Image<'p> {
         let options = loopdev::Options {
             read_only,
             autoclear,
+            sector: self.record.sector,
             reference: &reference,
         };
         let device = LoopDevice::attach(file, options)?;
@@ -301,7 +302,7 @@ impl<'p> Image<'p> {
         reflink::clone_at_once(&snapshot, &image.file, self.record.size)
             .doing("clone", self.pool.full_path(&self.place))?;
         if needs_own_uuid {
-            let device = image.attach(false)?;
+            let device = image.attach(false, self.record.sector)?;
             self.record.fs.renew_uuid(&device.path(), consistency)?;
             device.close()?;
         }
@@ -384,7 +385,10 @@ impl<'p> Image<'p> {
             .iter()
             .filter(|device| device.file == self.id || device.reference == reference);
         for device in own.filter(|device| device.autoclear && after.mounts_of(device).is_empty()) {
-            loopdev::wait_until_gone(device)?;
+            // Unmounted it is; what else uses the device is somebody else's mount, or a probe.
+            if let Err(error) = loopdev::wait_until_gone(device) {
+                observer.warn(&error.to_string());
+            }
         }
         Ok(())
     }

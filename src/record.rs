@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 
 use jiff::Timestamp;
 use rustix::fs::XattrFlags;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::guest::Fs;
+use crate::sys::beneath;
 
 /// The xattr that holds the record; on the pool's directory it holds the pool's own settings.
 pub const XATTR: &str = "user.lovol";
@@ -65,6 +67,10 @@ pub struct Record {
     /// That filesystem's label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// The sectors that the filesystem needs its device to have, in bytes, if less than 4096: an
+    /// image from elsewhere may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sector: Option<u32>,
     /// For a snapshot, how consistent its guest is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,
@@ -97,6 +103,7 @@ impl Record {
             fs,
             fs_uuid: None,
             label: None,
+            sector: None,
             consistency: None,
             frozen_us: None,
             extents: None,
@@ -113,6 +120,7 @@ impl Record {
         child.parent = Some(self.uuid);
         child.fs_uuid.clone_from(&self.fs_uuid);
         child.label.clone_from(&self.label);
+        child.sector = self.sector;
         child
     }
 
@@ -127,6 +135,16 @@ impl Record {
         Ok(Some(serde_json::from_slice(&bytes)?))
     }
 
+    /// The same for a file that is only held by its path (`O_PATH`).
+    pub fn read_closed(place: &impl AsFd) -> io::Result<Option<Self>> {
+        let mut buffer = vec![0_u8; LARGEST];
+        match rustix::fs::getxattr(beneath::fd_path(place), XATTR, &mut buffer[..]) {
+            Ok(length) => Ok(Some(serde_json::from_slice(&buffer[..length])?)),
+            Err(rustix::io::Errno::NODATA) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Writes the record; durable after the file's next fsync.
     pub fn write(&self, file: &File) -> io::Result<()> {
         let bytes = serde_json::to_vec(self)?;
@@ -135,10 +153,12 @@ impl Record {
     }
 }
 
+/// The largest value that Linux allows (xattr(7)).
+const LARGEST: usize = 65536;
+
 /// The bytes of our xattr, if the file or directory has it.
-pub fn read_xattr(file: impl std::os::fd::AsFd) -> io::Result<Option<Vec<u8>>> {
-    // The largest value that Linux allows (xattr(7)).
-    let mut buffer = vec![0_u8; 65536];
+pub fn read_xattr(file: impl AsFd) -> io::Result<Option<Vec<u8>>> {
+    let mut buffer = vec![0_u8; LARGEST];
     match rustix::fs::fgetxattr(file, XATTR, &mut buffer[..]) {
         Ok(length) => {
             buffer.truncate(length);

@@ -51,6 +51,8 @@ pub struct Source<'a> {
     pub file: &'a File,
     /// What is in it.
     pub fs: &'a Fs,
+    /// The sectors that it needs, if smaller than 4096 bytes.
+    pub sector: Option<u32>,
     /// Where it is and where its clone is to be, for the plan.
     pub paths: (PathBuf, PathBuf),
 }
@@ -340,7 +342,7 @@ impl Taking<'_> {
 
     /// Whether the clone of an unused image is clean: its log needs no replay.
     fn prove(&self) -> Result<Consistency> {
-        let device = attach_for_us(self.destination, true)?;
+        let device = attach_for_us(self.destination, true, self.source.sector)?;
         let is_clean = self.source.fs.is_clean(&device.path());
         device.close()?;
         Ok(if is_clean {

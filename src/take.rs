@@ -73,6 +73,7 @@ impl<'p> Request<'p> {
             name: self.volume.to_string(),
             file: &self.file,
             fs: &self.record.fs,
+            sector: self.record.sector,
             paths: (Place::volume(&self.volume).path(), to.path()),
         }
     }

@@ -93,7 +93,7 @@ impl New {
     }
 
     fn make_filesystem(&self, image: &NewImage, record: &mut Record) -> Result<()> {
-        let device = image.attach(false)?;
+        let device = image.attach(false, None)?;
         self.fs
             .make(&device.path(), self.label.as_deref(), &self.mkfs_options)?;
         describe_guest(record, &device.path())?;
@@ -105,6 +105,7 @@ impl New {
 fn describe_guest(record: &mut Record, device: &Path) -> Result<()> {
     let (fs, signature) = Fs::recognise(device)?;
     record.fs = fs;
+    record.sector = signature.small_sector();
     record.fs_uuid = signature.uuid;
     record.label = signature.label;
     Ok(())
@@ -136,6 +137,7 @@ pub struct Adoption {
     path: PathBuf,
     file: File,
     fs: Fs,
+    sector: Option<u32>,
 }
 
 impl Adoption {
@@ -160,14 +162,15 @@ impl Adoption {
                 "'lovol clone' clones a volume; 'lovol check' says what the index does not name",
             ));
         }
-        let device = attach_for_us(&file, true)?;
-        let (fs, _) = Fs::recognise(&device.path())?;
+        let device = attach_for_us(&file, true, None)?;
+        let (fs, signature) = Fs::recognise(&device.path())?;
         device.close()?;
         Ok(Self {
             name: name.clone(),
             path,
             file,
             fs,
+            sector: signature.small_sector(),
         })
     }
 
@@ -176,6 +179,7 @@ impl Adoption {
             name: self.path.display().to_string(),
             file: &self.file,
             fs: &self.fs,
+            sector: self.sector,
             paths: (self.path.clone(), Place::volume(&self.name).path()),
         }
     }
@@ -208,7 +212,7 @@ impl Adoption {
         let size = taken.size.next_multiple_of(4096);
         image.set_size(size)?;
         let mut record = Record::new(size, self.fs.clone());
-        let device = image.attach(true)?;
+        let device = image.attach(true, None)?;
         describe_guest(&mut record, &device.path())?;
         device.close()?;
         add(pool, &self.name, image, &record)?;
@@ -235,7 +239,7 @@ impl Adoption {
         }
         Usage::look()?.must_not_use(&shown, id, "")?;
         let mut record = Record::new(metadata.len(), self.fs.clone());
-        let device = attach_for_us(&self.file, true)?;
+        let device = attach_for_us(&self.file, true, None)?;
         describe_guest(&mut record, &device.path())?;
         device.close()?;
         let file = beneath::reopen(&self.file, OFlags::RDWR).doing("open", &self.path)?;

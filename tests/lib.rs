@@ -12,4 +12,6 @@
 )]
 
 mod smoke;
+mod snapshots;
 mod support;
+mod volumes;

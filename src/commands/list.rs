@@ -19,7 +19,7 @@ Examples:
   lovol list -a home                    with its snapshots
   lovol list --tree
   lovol list -o name,size,fs --raw --no-header
-  lovol list -J | jq .volumes[].name")]
+  lovol list -J | jq '.volumes[].name'")]
 pub struct List {
     /// Only these volumes
     #[arg(value_name = "NAME")]

@@ -32,38 +32,27 @@ use crate::target::Target;
 
 /// What can be done.
 #[derive(Debug, Subcommand)]
+#[allow(
+    missing_docs,
+    reason = "clap would show a comment here instead of the verb's own"
+)]
 pub enum Verb {
-    /// Make a pool
     Init(init::Init),
-    /// Make a volume
     Create(create::Create),
-    /// Bind a volume or snapshot to a loop device
     Attach(attach::Attach),
-    /// Free the loop device of a volume or snapshot
     Detach(detach::Detach),
-    /// Mount a volume, or view a snapshot
     Mount(mount::Mount),
-    /// Unmount a volume or the view of a snapshot
     #[command(visible_alias = "unmount")]
     Umount(umount::Umount),
-    /// Take a snapshot of a volume
     Snapshot(snapshot::Snapshot),
-    /// Make a writable copy of a volume, snapshot, or image
     Clone(clone::Clone),
-    /// List volumes and snapshots
     #[command(visible_alias = "ls")]
     List(list::List),
-    /// Show all that is known of a volume or snapshot
     Show(show::Show),
-    /// Give a volume or snapshot another name
     Rename(rename::Rename),
-    /// Delete snapshots, or move volumes to the trash
     Delete(delete::Delete),
-    /// Bring a deleted volume back
     Undelete(undelete::Undelete),
-    /// Remove deleted volumes for good
     Purge(purge::Purge),
-    /// Check the pool, and repair its index
     Check(check::Check),
     /// The same verbs, for fingers that are used to btrfs
     #[command(hide = true)]

@@ -23,7 +23,7 @@ Examples:
   lovol snapshot home                   prints home@20261121T101500Z
   lovol snapshot home@before-upgrade    with a name
   lovol snapshot /home                  the volume mounted there
-  lovol snapshot --crash vm             what cannot be frozen, such as a volume with LVM on it")]
+  lovol snapshot --crash vm             unfrozen, such as one with LVM on it")]
 pub struct Snapshot {
     /// A volume, VOLUME@NAME, or a path that means a volume
     #[arg(value_name = "TARGET", value_parser = target_parser())]

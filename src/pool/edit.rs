@@ -121,9 +121,10 @@ impl<'p> Edit<'p> {
     /// Exchanging twice would undo it, so the image's own record says whether it is done.
     fn apply_exchange(&self, path: &Path, with: &Path, uuid: Uuid) -> Result<()> {
         let pool = self.pool;
-        let file = beneath::open_ours(pool.dir(), path, pool.device(), OFlags::RDONLY)
-            .doing("open", path)?;
-        let record = Record::read(&file).doing("read the record of", path)?;
+        // By O_PATH, as we may hold a lease on it.
+        let place =
+            beneath::open(pool.dir(), path, OFlags::PATH | OFlags::NOFOLLOW).doing("open", path)?;
+        let record = Record::read_closed(&place).doing("read the record of", path)?;
         if record.is_some_and(|record| record.uuid == uuid) {
             return Ok(());
         }

@@ -340,6 +340,7 @@ fn attach(file: &File) -> Result<LoopDevice> {
         Options {
             read_only: false,
             autoclear: true,
+            sector: None,
             reference: "lovol-pool",
         },
     )

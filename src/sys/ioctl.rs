@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::loop_device::{loop_config, loop_info64};
 use linux_raw_sys::{btrfs, ioctl, loop_device};
 use nix::sys::mman::{MapFlags, ProtFlags};
+use nix::sys::signal::{SigSet, Signal};
 
 pub use linux_raw_sys::btrfs::btrfs_ioctl_fs_info_args;
 
@@ -168,7 +169,13 @@ pub fn btrfs_device_path(fd: impl AsFd, devid: u64) -> io::Result<Vec<u8>> {
 
 /// Takes a write lease (`fcntl(2)`, `F_SETLEASE`): refused with `EAGAIN` while anything else, a
 /// loop device included, has the file open.  It ends when `file` is closed.
+///
+/// Whoever opens the file meanwhile waits, this process too: what is to be known of it must be
+/// asked without opening it.  The kernel tells us of them by SIGIO, which would kill us.
 pub fn write_lease(file: impl AsFd) -> io::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGIO);
+    signals.thread_block()?;
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: F_SETLEASE takes a number and follows no pointer.
     let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) };

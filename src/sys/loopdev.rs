@@ -174,6 +174,8 @@ pub struct Options<'a> {
     pub read_only: bool,
     /// Go away with the last user; otherwise stay until detached.
     pub autoclear: bool,
+    /// The size of its sectors in bytes; otherwise what the file's filesystem asks for.
+    pub sector: Option<u32>,
     /// The UUID that it carries, for whoever looks for it later.
     pub reference: &'a str,
 }
@@ -216,6 +218,7 @@ impl LoopDevice {
         let number = handle.minor()?;
         let mut config = ioctl::empty_loop_config();
         config.fd = file.as_raw_fd().unsigned_abs();
+        config.block_size = options.sector.unwrap_or(0);
         config.info.lo_flags = DIRECT_IO
             | if options.read_only { READ_ONLY } else { 0 }
             | if options.autoclear { AUTOCLEAR } else { 0 };

@@ -19,9 +19,18 @@ pub struct Signature {
     pub uuid: Option<String>,
     /// Its label.
     pub label: Option<String>,
+    /// The least size of a device's sectors that it can be mounted from, in bytes.
+    pub sector: Option<u32>,
     /// Whether there are several signatures, or none of a filesystem but another (a partition
     /// table, LVM): then its type means nothing to us.
     pub is_ambiguous: bool,
+}
+
+impl Signature {
+    /// The sectors that its device must have, if a device of 4096-byte sectors will not do.
+    pub fn small_sector(&self) -> Option<u32> {
+        self.sector.filter(|bytes| (512..4096).contains(bytes))
+    }
 }
 
 /// Probes a device or file by its content only (`blkid -p`, which neither reads nor writes
@@ -46,11 +55,11 @@ fn parse(printed: &str) -> Signature {
         let Some((key, value)) = line.split_once('=') else {
             continue;
         };
-        let value = || Some(value.to_owned());
         match key {
-            "TYPE" => signature.fstype = value(),
-            "UUID" => signature.uuid = value(),
-            "LABEL" => signature.label = value(),
+            "TYPE" => signature.fstype = Some(value.to_owned()),
+            "UUID" => signature.uuid = Some(value.to_owned()),
+            "LABEL" => signature.label = Some(value.to_owned()),
+            "BLOCK_SIZE" => signature.sector = value.parse().ok(),
             "USAGE" => is_filesystem = line == "USAGE=filesystem",
             "PTTYPE" => signature.is_ambiguous = true,
             _ => {}
@@ -68,9 +77,11 @@ mod tests {
 
     #[test]
     fn a_filesystem_is_told_from_a_partition_table() {
-        let signature = parse("DEVNAME=x\nUUID=1-2\nLABEL=home\nTYPE=xfs\nUSAGE=filesystem\n");
+        let signature =
+            parse("DEVNAME=x\nUUID=1-2\nLABEL=home\nBLOCK_SIZE=512\nTYPE=xfs\nUSAGE=filesystem\n");
         assert_eq!(signature.fstype.as_deref(), Some("xfs"));
         assert_eq!(signature.uuid.as_deref(), Some("1-2"));
+        assert_eq!(signature.sector, Some(512));
         assert!(!signature.is_ambiguous);
         assert!(parse("PTTYPE=gpt\n").is_ambiguous);
         assert!(parse("TYPE=crypto_LUKS\nUSAGE=crypto\n").is_ambiguous);

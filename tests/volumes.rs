@@ -1,0 +1,418 @@
+//! The life of a volume: create, attach, mount, list, rename, delete, undelete, purge.
+
+use crate::support::{TestPool, ensure_unchanged, sh};
+
+const GUESTS: [&str; 3] = ["xfs", "ext4", "btrfs"];
+
+#[test]
+fn a_volume_of_each_guest_is_made_mounted_and_filled() {
+    let pool = TestPool::new();
+    for fs in GUESTS {
+        let dir = pool.dir(fs);
+        pool.lovol(&format!("create {fs} 400M --fs {fs} --label my-{fs}"))
+            .ok(&format!("{fs}\n"));
+        pool.lovol(&format!("mount {fs}")).arg(&dir).ok("");
+        pool.sh(&format!("echo hello > $TEMP/{fs}/file; sync -f $TEMP/{fs}"));
+        let shown = pool.lovol(&format!("show {fs} -J")).json();
+        let volume = &shown["volumes"][0];
+        assert_eq!(volume["state"], "mounted");
+        assert_eq!(volume["label"], format!("my-{fs}"));
+        assert_eq!(volume["direct_io"], true);
+        assert_eq!(volume["size"], 400 << 20);
+        assert!(
+            volume["allocated"].as_u64().unwrap() < 200 << 20,
+            "it is sparse"
+        );
+        assert_eq!(pool.sh(&format!("findmnt -no FSTYPE $TEMP/{fs}")), *fs);
+    }
+    // A plain umount(8) leaves nothing behind.
+    pool.sh("umount $TEMP/xfs $TEMP/ext4 $TEMP/btrfs");
+    assert_eq!(pool.loops().len(), 0);
+    pool.lovol("check").ok("");
+}
+
+#[test]
+fn guests_have_sectors_and_blocks_of_4096_bytes() {
+    let pool = TestPool::new();
+    for fs in GUESTS {
+        pool.lovol(&format!("create {fs} 400M --fs {fs}")).ok_any();
+        let image = pool.image(fs);
+        assert_eq!(
+            sh(&format!(
+                "blkid -p -o value -s BLOCK_SIZE {}",
+                image.display()
+            )),
+            "4096",
+            "{fs}"
+        );
+    }
+    assert_eq!(
+        sh(&format!(
+            "xfs_db -r -c 'sb 0' -c 'p sectsize' {}",
+            pool.image("xfs").display()
+        )),
+        "sectsize = 4096"
+    );
+}
+
+#[test]
+fn odd_sizes_are_rounded_up_and_it_says_so() {
+    let pool = TestPool::new();
+    let done = pool.lovol("create odd 1000001 --fs none").finish();
+    assert_eq!(done.code(), Some(0));
+    assert!(
+        done.stderr.contains("1000001 bytes are rounded up to 1M"),
+        "{done}"
+    );
+    assert_eq!(std::fs::metadata(pool.image("odd")).unwrap().len(), 1 << 20);
+    pool.lovol("create gb 1GB --fs none").ok_any();
+    // 954 MiB is the next above 10^9 bytes.
+    assert_eq!(
+        std::fs::metadata(pool.image("gb")).unwrap().len(),
+        954 << 20
+    );
+}
+
+#[test]
+fn mkfs_options_reach_mkfs() {
+    let pool = TestPool::new();
+    pool.lovol("create small 400M --fs ext4")
+        .arg("--mkfs-options=-N 128 -m 0")
+        .ok_any();
+    let inodes =
+        pool.sh("dumpe2fs -h $POOL/volumes/small.img 2>/dev/null | sed -n 's/^Inode count: *//p'");
+    assert_eq!(inodes, "128");
+    ensure_unchanged(&pool, || {
+        pool.lovol("create bad 400M")
+            .arg("--mkfs-options=-Z nonsense")
+            .fails(1, "mkfs.xfs");
+    });
+}
+
+#[test]
+fn attach_gives_one_device_and_detach_waits_until_it_is_gone() {
+    let pool = TestPool::new();
+    pool.lovol("create vm 16M --fs none").ok_any();
+    let device = pool.lovol("attach vm").ok_any();
+    let device = device.trim();
+    assert_eq!(
+        pool.lovol("attach vm").ok_any().trim(),
+        device,
+        "the same again"
+    );
+    assert_eq!(
+        sh(&format!("losetup -nO DIO,AUTOCLEAR,RO {device} | xargs")),
+        "1 0 0"
+    );
+    pool.lovol("attach vm -J").json();
+    pool.lovol(&format!("detach {device}")).ok("");
+    assert_eq!(pool.loops().len(), 0);
+    ensure_unchanged(&pool, || pool.lovol("detach vm").fails(1, "not attached"));
+}
+
+#[test]
+fn an_attached_snapshot_cannot_be_written_to() {
+    let pool = TestPool::new();
+    pool.lovol("create vm 16M --fs none").ok_any();
+    pool.lovol("snapshot vm@a").ok("vm@a\n");
+    let before = pool.sh("sha256sum < $POOL/snapshots/vm/a.img");
+    let device = pool.lovol("attach vm@a").ok_any();
+    let written = sh(&format!(
+        "dd if=/dev/urandom of={} bs=4k count=1 oflag=direct 2>&1 || true",
+        device.trim()
+    ));
+    assert!(
+        written.contains("not permitted") || written.contains("Read-only"),
+        "{written}"
+    );
+    assert_eq!(sh(&format!("blockdev --getro {}", device.trim())), "1");
+    pool.lovol("detach vm@a").ok("");
+    assert_eq!(pool.sh("sha256sum < $POOL/snapshots/vm/a.img"), before);
+    assert_eq!(
+        pool.sh("stat -c %a:%U $POOL/snapshots/vm/a.img"),
+        "400:root"
+    );
+}
+
+#[test]
+fn a_volume_that_is_attached_is_mounted_from_its_device() {
+    let pool = TestPool::new();
+    let dir = pool.dir("m");
+    pool.lovol("create home 300M").ok_any();
+    let device = pool.lovol("attach home").ok_any();
+    pool.lovol("mount home").arg(&dir).ok("");
+    assert_eq!(
+        format!("{}\n", pool.sh("findmnt -no SOURCE $TEMP/m")),
+        device
+    );
+    pool.lovol("detach home").fails(1, "mounted on");
+    pool.lovol("umount home").ok("");
+    // What was attached on purpose stays.
+    assert_eq!(pool.loops().len(), 1);
+    pool.lovol("detach home").ok("");
+}
+
+#[test]
+fn mount_options_are_flags_or_the_guests() {
+    let pool = TestPool::new();
+    let dir = pool.dir("m");
+    pool.lovol("create home 300M --fs ext4").ok_any();
+    pool.lovol("mount home")
+        .arg(&dir)
+        .arg("-o")
+        .arg("noatime,nosuid,nofail,x-systemd.automount,data=journal")
+        .ok("");
+    let options = pool.sh("findmnt -no OPTIONS $TEMP/m");
+    for word in ["noatime", "nosuid", "data=journal"] {
+        assert!(options.contains(word), "{options}");
+    }
+    pool.lovol("umount").arg(&dir).ok("");
+    ensure_unchanged(&pool, || {
+        pool.lovol("mount home")
+            .arg(&dir)
+            .arg("-o")
+            .arg("nonsense=1")
+            .fails(1, "nonsense=1");
+    });
+    pool.lovol("mount home")
+        .arg(&dir)
+        .arg("-o")
+        .arg("ro")
+        .ok("");
+    assert!(
+        pool.sh("touch $TEMP/m/x 2>&1 || true")
+            .contains("Read-only")
+    );
+}
+
+#[test]
+fn a_volume_is_not_mounted_twice_on_one_directory() {
+    let pool = TestPool::new();
+    let dir = pool.dir("m");
+    pool.lovol("create home 300M").ok_any();
+    pool.lovol("mount home").arg(&dir).ok("");
+    ensure_unchanged(&pool, || {
+        pool.lovol("mount home")
+            .arg(&dir)
+            .fails(1, "exists already")
+    });
+    // Elsewhere it is the same filesystem, on the same device.
+    pool.lovol("mount home").arg(pool.dir("n")).ok("");
+    assert_eq!(pool.loops().len(), 1);
+    pool.lovol("umount home").ok("");
+    assert_eq!(pool.loops().len(), 0);
+}
+
+#[test]
+fn names_that_are_files_are_not_taken_for_paths() {
+    let pool = TestPool::new();
+    pool.sh("touch $TEMP/a.img");
+    let said = pool.lovol("show a.img").fails(1, "no volume named a.img");
+    assert!(
+        said.contains("hint: if you mean the file, type ./a.img"),
+        "{said}"
+    );
+}
+
+#[test]
+fn list_shows_tables_json_and_columns() {
+    let pool = TestPool::new();
+    pool.lovol("create home 300M").ok_any();
+    pool.lovol("create db 64M --fs ext4").ok_any();
+    pool.lovol("snapshot home@a").ok_any();
+    let listed = pool.lovol("list -o name,size,snaps,fs").ok_any();
+    assert_eq!(
+        listed,
+        "NAME  SIZE  SNAPS  FS\ndb     64M      0  ext4\nhome  300M      1  xfs\n"
+    );
+    pool.lovol("list home -b --raw --no-header -o name,size,mounted-on")
+        .ok("home 314572800 -\n");
+    let tree = pool.lovol("list --tree -o name").ok_any();
+    assert_eq!(tree, "NAME\ndb\nhome\n└─ a\n");
+    let json = pool.lovol("list -a -J").json();
+    assert_eq!(json["lovol"]["command"], "list");
+    assert_eq!(json["lovol"]["schema"], 1);
+    assert_eq!(json["volumes"][1]["snapshots"][0]["full_name"], "home@a");
+    assert_eq!(json["volumes"][0]["device"], serde_json::Value::Null);
+    pool.lovol("list nobody").fails(1, "no volume named nobody");
+    pool.lovol("list nobody/x").fails(2, "a name consists of");
+}
+
+#[test]
+fn abbreviations_and_btrfs_habits_work() {
+    let pool = TestPool::new();
+    pool.lovol("cr home 64M --fs ext4").ok("home\n");
+    pool.lovol("subvolume list --no-header -o name")
+        .ok("home\n");
+    pool.lovol("subvolume snapshot home@a").ok("home@a\n");
+}
+
+#[test]
+fn rename_moves_the_image_and_its_snapshots() {
+    let pool = TestPool::new();
+    pool.lovol("create a 64M --fs ext4").ok_any();
+    pool.lovol("snapshot a@one").ok_any();
+    pool.lovol("rename a b").ok("b\n");
+    pool.lovol("rename b@one b@two").ok("b@two\n");
+    pool.lovol("rename b@two three").ok("b@three\n");
+    pool.lovol("list -a --no-header -o name").ok("b\nb@three\n");
+    assert!(pool.image("b").exists() && !pool.image("a").exists());
+    assert!(pool.snapshot_image("b", "three").exists());
+    assert!(!pool.path().join("snapshots/a").exists());
+    pool.lovol("check").ok("");
+    pool.lovol("create a 64M --fs ext4").ok_any();
+    ensure_unchanged(&pool, || {
+        pool.lovol("rename a b").fails(1, "volume b exists already")
+    });
+    pool.lovol("mount b").arg(pool.dir("m")).ok_any();
+    ensure_unchanged(&pool, || pool.lovol("rename b c").fails(1, "mounted on"));
+}
+
+#[test]
+fn a_deleted_volume_comes_back_with_all_its_snapshots() {
+    let pool = TestPool::new();
+    let dir = pool.dir("m");
+    pool.lovol("create home 300M").ok_any();
+    pool.lovol("mount home").arg(&dir).ok_any();
+    pool.sh("echo kept > $TEMP/m/file");
+    pool.lovol("snapshot home@a").ok_any();
+    pool.lovol("umount home").ok_any();
+    ensure_unchanged(&pool, || {
+        let said = pool.lovol("delete home").fails(1, "it has 1 snapshot");
+        assert!(said.contains("lovol delete -r home"), "{said}");
+    });
+    pool.lovol("delete -r home").ok("");
+    pool.lovol("list -a --no-header").ok("");
+    let said = pool.lovol("show home").fails(1, "no volume named home");
+    assert!(said.contains("lovol undelete home"), "{said}");
+    let trash = pool.lovol("list --trash -J").json();
+    assert_eq!(trash["trash"][0]["name"], "home");
+    assert_eq!(trash["trash"][0]["snapshot_count"], 1);
+    pool.lovol("check").ok("");
+
+    pool.lovol("undelete home").ok("home\n");
+    pool.lovol("list -a --no-header -o name")
+        .ok("home\nhome@a\n");
+    pool.lovol("mount home@a").arg(&dir).ok("");
+    assert_eq!(pool.sh("cat $TEMP/m/file"), "kept");
+    pool.lovol("check").ok("");
+    assert_eq!(pool.sh("ls -A $POOL/trash"), "");
+}
+
+#[test]
+fn undelete_never_replaces_a_volume() {
+    let pool = TestPool::new();
+    pool.lovol("create home 16M --fs ext4").ok_any();
+    pool.lovol("delete home").ok_any();
+    pool.lovol("create home 16M --fs ext4").ok_any();
+    ensure_unchanged(&pool, || {
+        pool.lovol("undelete home")
+            .fails(1, "undelete home --as NAME");
+    });
+    pool.lovol("undelete home --as old").ok("old\n");
+    pool.lovol("list --no-header -o name").ok("home\nold\n");
+}
+
+#[test]
+fn what_is_final_asks_and_off_a_terminal_refuses() {
+    let pool = TestPool::new();
+    pool.lovol("create home 16M --fs ext4").ok_any();
+    ensure_unchanged(&pool, || {
+        pool.lovol("delete --now home").fails(1, "this is final");
+    });
+    pool.lovol("delete home").ok_any();
+    ensure_unchanged(&pool, || {
+        pool.lovol("purge home")
+            .fails(1, "-y says that you mean it")
+    });
+    pool.lovol("purge -y home").ok("");
+    assert_eq!(
+        pool.sh("ls -A $POOL/trash $POOL/volumes | grep img || true"),
+        ""
+    );
+    pool.lovol("undelete home")
+        .fails(1, "no deleted volume named home");
+    pool.lovol("create gone 16M --fs ext4").ok_any();
+    pool.lovol("snapshot gone@a").ok_any();
+    pool.lovol("delete -y -r --now gone").ok("");
+    assert_eq!(pool.sh("find $POOL -name '*.img'"), "");
+    pool.lovol("check").ok("");
+}
+
+#[test]
+fn ranges_of_snapshots_go_by_age() {
+    let pool = TestPool::new();
+    pool.lovol("create home 16M --fs ext4").ok_any();
+    for name in ["d", "c", "b", "a"] {
+        pool.lovol(&format!("snapshot home@{name}")).ok_any();
+    }
+    ensure_unchanged(&pool, || {
+        pool.lovol("delete home@a%c").fails(2, "a is newer than c");
+        pool.lovol("delete home@c%x")
+            .fails(1, "no snapshot named home@x");
+        // One that cannot go keeps all.
+        pool.lovol("delete home@d home@nobody")
+            .fails(1, "home@nobody");
+    });
+    pool.lovol("delete home@c%b").ok("");
+    pool.lovol("list -a --no-header -o name")
+        .ok("home\nhome@d\nhome@a\n");
+    pool.lovol("delete home@d home@a").ok("");
+    assert_eq!(pool.sh("ls -A $POOL/snapshots"), "");
+    pool.lovol("check").ok("");
+}
+
+#[test]
+fn automatic_names_are_times_and_never_collide() {
+    let pool = TestPool::new();
+    pool.lovol("create home 16M --fs ext4").ok_any();
+    let mut names: Vec<String> = (0..4)
+        .map(|_| pool.lovol("snapshot home").ok_any())
+        .collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 4);
+    let is_time = |name: &String| {
+        let time = name.trim().strip_prefix("home@20").unwrap_or_default();
+        time.len() >= 14 && time.contains('T') && time.contains('Z')
+    };
+    assert!(names.iter().all(is_time), "{names:?}");
+}
+
+#[test]
+fn an_image_is_taken_in_by_reflink_or_moved() {
+    let pool = TestPool::raw();
+    // 512-byte sectors, as an image from elsewhere may have.
+    pool.sh("mkdir $POOL/p && truncate -s 300M $POOL/x.img && mkfs.xfs -q -s size=512 -L old $POOL/x.img");
+    pool.sh("mkdir $TEMP/m && mount -o loop $POOL/x.img $TEMP/m && echo hi > $TEMP/m/f && umount $TEMP/m");
+    let at = |words: &str| {
+        pool.lovol(words)
+            .env("LOVOL_POOL", pool.path().join("p").to_str().unwrap())
+    };
+    at("init").ok_any();
+    let file = pool.path().join("x.img");
+    at("create copy --from").arg(&file).ok("copy\n");
+    let copy = at("show copy -J").json();
+    assert_eq!(copy["volumes"][0]["fstype"], "xfs");
+    assert_eq!(copy["volumes"][0]["label"], "old");
+    at("mount copy").arg(pool.dir("n")).ok("");
+    assert_eq!(pool.sh("cat $TEMP/n/f; umount $TEMP/n"), "hi");
+    at("snapshot copy@a").ok_any();
+    at("create moved --move --from").arg(&file).ok("moved\n");
+    assert!(!file.exists());
+    at("mount moved").arg(pool.dir("n")).ok("");
+    assert_eq!(
+        pool.sh("cat $TEMP/n/f; stat -c %a:%U $POOL/p/volumes/moved.img; umount $TEMP/n"),
+        "hi\n600:root"
+    );
+    at("check").ok("");
+    // Another filesystem shares no blocks, and nothing is copied instead.
+    pool.sh("truncate -s 16M $TEMP/far.img");
+    let said = at("create far --from")
+        .arg(pool.temp().join("far.img"))
+        .fails(1, "different filesystems");
+    assert!(said.contains("reflink"), "{said}");
+    at("create far --move --from")
+        .arg(pool.temp().join("far.img"))
+        .fails(1, "not on the pool's filesystem");
+}
