@@ -100,6 +100,13 @@ pub enum Error {
         /// What to do instead.
         hint: Option<String>,
     },
+    /// Cloning would have kept, or has kept, something frozen for too long; it is thawed.
+    FrozenTooLong {
+        /// What was frozen.
+        name: String,
+        /// The longest time.
+        limit: Duration,
+    },
     /// A tool of the guest's filesystem is not installed.
     NoTool {
         /// The program.
@@ -177,6 +184,9 @@ impl Error {
             | Self::InUse { hint, .. }
             | Self::Refused { hint, .. } => hint.clone(),
             Self::Locked { .. } => Some("--wait SECONDS waits longer".into()),
+            Self::FrozenTooLong { .. } => Some(
+                "--max-freeze SECONDS allows more; --if-late=crash takes it unfrozen then".into(),
+            ),
             Self::NoTool { package, .. } => Some(format!("install the package {package}")),
             Self::Tool { .. } => None,
             Self::Wrong { .. } => Some(
@@ -298,6 +308,12 @@ impl fmt::Display for Error {
                 write!(f, "; waited {} s for it", waited.as_secs())
             }
             Self::Refused { what, why, .. } => write!(f, "{}: {}", printable(what), printable(why)),
+            Self::FrozenTooLong { name, limit } => write!(
+                f,
+                "cannot snapshot {}: it would be frozen for longer than {:?}; nothing was kept",
+                printable(name),
+                limit
+            ),
             Self::NoTool { program, .. } => write!(f, "{program} is not installed"),
             Self::Tool { command, said } => {
                 write!(

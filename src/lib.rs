@@ -45,7 +45,6 @@ pub mod report;
 pub mod size;
 pub mod snapshot;
 pub mod sys;
-pub mod take;
 pub mod target;
 pub mod time;
 pub mod trash;

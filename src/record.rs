@@ -74,6 +74,9 @@ pub struct Record {
     /// For a snapshot, how consistent its guest is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,
+    /// For a snapshot of a group taken at one instant, the UUID that all of the group carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Uuid>,
     /// For a frozen snapshot, how long the guest was frozen, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen_us: Option<u64>,
@@ -105,6 +108,7 @@ impl Record {
             label: None,
             sector: None,
             consistency: None,
+            group: None,
             frozen_us: None,
             extents: None,
             properties: BTreeMap::new(),

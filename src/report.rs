@@ -74,6 +74,8 @@ pub struct SnapshotReport {
     pub created: Timestamp,
     /// How consistent it is.
     pub consistency: Option<Consistency>,
+    /// The UUID of the group that it was taken in.
+    pub group: Option<Uuid>,
     /// How long the guest was frozen for it, in microseconds.
     pub frozen_us: Option<u64>,
     /// How many extents it had when it was taken.
@@ -165,6 +167,7 @@ impl<'p> Reporter<'p> {
             fstype: record.fs.to_string(),
             created: record.created,
             consistency: record.consistency,
+            group: record.group,
             frozen_us: record.frozen_us,
             extents: record.extents,
             device: seen.device.as_ref().map(Attached::path),

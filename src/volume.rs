@@ -14,7 +14,8 @@ use crate::plan::{Observer, Step};
 use crate::pool::{Edit, Place, Pool, edit};
 use crate::record::{Record, XATTR};
 use crate::size::Size;
-use crate::snapshot::{self, Source};
+use crate::snapshot::request::MAX_FREEZE;
+use crate::snapshot::{self, Job, Limits, Source};
 use crate::sys::loopdev::FileId;
 use crate::sys::{beneath, ioctl};
 use crate::usage::Usage;
@@ -207,7 +208,16 @@ impl Adoption {
         let source = self.source();
         let way = snapshot::choose(&source, &Usage::look()?, is_crash)?;
         let image = NewImage::for_place(pool, &Place::volume(&self.name))?;
-        let taken = snapshot::take(&source, &image, &way, pool.wait, observer)?;
+        let job = Job {
+            source: &source,
+            destination: &image,
+            way: &way,
+        };
+        let limits = Limits {
+            frozen: MAX_FREEZE,
+            wait: pool.wait,
+        };
+        let taken = snapshot::take(job, limits, observer)?;
         // Direct I/O needs whole sectors; a filesystem does not mind a longer device.
         let size = taken.size.next_multiple_of(4096);
         image.set_size(size)?;

@@ -23,7 +23,7 @@ use crate::target::{self, Found, Target};
 Examples:
   lovol clone home@before-upgrade trial
   lovol clone home home2
-  lovol clone ./a.img ./b.img           any image, frozen if it is mounted")]
+  lovol clone ./a.img ./b.img           any image; frozen if mounted")]
 pub struct Clone {
     /// A volume, a snapshot, or a path
     #[arg(value_name = "SOURCE", value_parser = target_parser())]

@@ -28,7 +28,7 @@ Examples:
   lovol create home 50G                       50 GiB with XFS
   lovol create db 20G --fs ext4 --label db
   lovol create vm 10G --fs none               an empty image
-  lovol create old --from /srv/old.img        take an image in, by reflink")]
+  lovol create old --from /srv/old.img        take in an image")]
 pub struct Create {
     /// The volume's name
     #[arg(value_name = "NAME")]

@@ -20,7 +20,7 @@ use crate::size::Size;
 Examples:
   lovol init                            a pool at /var/lib/lovol
   lovol init /srv/pool                  a pool somewhere else
-  lovol init --loop 100G                on a host without reflinks, such as ext4
+  lovol init --loop 100G                where there are no reflinks
   lovol init --loop +50G                make that pool larger")]
 pub struct Init {
     /// The pool's directory; otherwise what --pool says

@@ -13,7 +13,7 @@ use crate::trash::{self, count};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  lovol purge home                      the latest that was deleted under this name
+  lovol purge home                      the latest of this name
   lovol purge home@20261121T101500Z     this one
   lovol purge --all -y                  all of the trash")]
 pub struct Purge {

@@ -13,7 +13,7 @@ use crate::trash;
 #[command(after_help = "\
 Examples:
   lovol list --trash                        what can be brought back
-  lovol undelete home                       the latest that was deleted under this name
+  lovol undelete home                       the latest of this name
   lovol undelete home@20261121T101500Z --as home2")]
 pub struct Undelete {
     /// The volume's name, or its name in the trash

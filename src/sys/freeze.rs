@@ -39,47 +39,53 @@ impl Deadline {
 /// How an attempt failed.
 #[derive(Debug)]
 enum Failure {
-    /// Somebody else has frozen it: try again later.
-    Busy,
+    /// Somebody else has frozen this one: try again later.
+    Busy(String),
     /// Somebody else thawed it meanwhile: what was done is worth nothing.
     Lost,
     /// Anything else.
     Error(Error),
 }
 
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest time for which anything may be frozen.
+    pub frozen: Duration,
+    /// How long to wait while somebody else has frozen it.
+    pub wait: Duration,
+}
+
 /// Freezes all `wards`, runs `work`, thaws them, in this order and whatever happens.
 ///
-/// Waits up to `patience` while one of them is frozen by somebody else.  A freeze that was lost
-/// on the way is tried again twice.  `name` is what a message calls the frozen thing.
+/// A freeze that was lost on the way is tried again twice.
 ///
 /// # Errors
-/// [`Error::InUse`] when it stayed frozen by somebody else; else what freezing, `work` or thawing
-/// failed with.  Nothing is frozen by us then, unless the error says so.
+/// [`Error::InUse`] when one stayed frozen by somebody else, [`Error::FrozenTooLong`] when there
+/// was not time enough; else what freezing, `work` or thawing failed with.  Nothing is frozen by us
+/// then, unless the error says so.
 pub fn while_frozen(
-    name: &str,
     wards: &[Ward],
-    limit: Duration,
-    patience: Duration,
+    limits: Limits,
     mut work: impl FnMut(Deadline) -> io::Result<()>,
 ) -> Result<Frozen> {
     let started = Instant::now();
     let mut losses = 0;
     loop {
-        match attempt(name, wards, limit, &mut work) {
+        match attempt(wards, limits.frozen, &mut work) {
             Ok(frozen) => return Ok(frozen),
-            Err(Failure::Busy) if started.elapsed() < patience => {
+            Err(Failure::Busy(_)) if started.elapsed() < limits.wait => {
                 std::thread::sleep(Duration::from_millis(50));
             }
-            Err(Failure::Busy) => return Err(frozen_by_another(name)),
+            Err(Failure::Busy(name)) => return Err(frozen_by_another(&name)),
             Err(Failure::Lost) if losses < 2 => losses += 1,
-            Err(Failure::Lost) => return Err(lost(name)),
+            Err(Failure::Lost) => return Err(lost(&names(wards))),
             Err(Failure::Error(error)) => return Err(error),
         }
     }
 }
 
 fn attempt(
-    name: &str,
     wards: &[Ward],
     limit: Duration,
     work: &mut impl FnMut(Deadline) -> io::Result<()>,
@@ -111,37 +117,45 @@ fn attempt(
         guardian.dismiss();
     }
     drop(signals);
-    if let Err(error) = frozen {
-        return Err(freeze_failure(name, error));
+    if let Err((ward, error)) = frozen {
+        return Err(freeze_failure(&ward.name, error));
     }
-    match thawed {
-        Ok(()) => {}
-        // Thawed by the guardian is thawed by ourselves: too late, which the work says better.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && time < limit => {
-            return Err(Failure::Lost);
+    let names = || names(wards);
+    let too_long = || {
+        Failure::Error(Error::FrozenTooLong {
+            name: names(),
+            limit,
+        })
+    };
+    match (thawed, worked) {
+        // Thawed by the guardian is thawed by ourselves, only too late.
+        (Err(error), _) if error.raw_os_error() == Some(libc::EINVAL) => Err(if time < limit {
+            Failure::Lost
+        } else {
+            too_long()
+        }),
+        (Err(error), _) => Err(Failure::Error(not_thawed(&names(), &error))),
+        (Ok(()), Some(Err(error))) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
+            Err(too_long())
         }
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            return Err(Failure::Error(too_long(name, limit)));
-        }
-        Err(error) => return Err(Failure::Error(not_thawed(name, &error))),
-    }
-    match worked {
-        Some(Err(error)) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
-            Err(Failure::Error(too_long(name, limit)))
-        }
-        Some(Err(error)) => Err(Failure::Error(Error::io("clone", name, error))),
-        _ => Ok(Frozen { at, time }),
+        (Ok(()), Some(Err(error))) => Err(Failure::Error(Error::io("clone", names(), error))),
+        (Ok(()), _) => Ok(Frozen { at, time }),
     }
 }
 
-fn freeze_all(wards: &[Ward]) -> io::Result<()> {
+fn names(wards: &[Ward]) -> String {
+    let names: Vec<&str> = wards.iter().map(|ward| ward.name.as_str()).collect();
+    names.join(", ")
+}
+
+fn freeze_all(wards: &[Ward]) -> Result<(), (&Ward, io::Error)> {
     for ward in wards {
         ward.marker.set(State::Intent);
         match ioctl::freeze(&ward.root) {
             Ok(()) => ward.marker.set(State::Frozen),
             Err(error) => {
                 ward.marker.set(State::NotOurs);
-                return Err(error);
+                return Err((ward, error));
             }
         }
     }
@@ -187,7 +201,7 @@ fn thaw(ward: &Ward) -> io::Result<()> {
 
 fn freeze_failure(name: &str, error: io::Error) -> Failure {
     match error.raw_os_error() {
-        Some(libc::EBUSY) => Failure::Busy,
+        Some(libc::EBUSY) => Failure::Busy(name.to_owned()),
         Some(libc::EOPNOTSUPP) => Failure::Error(
             Error::refused(
                 format!("cannot freeze {name}"),
@@ -221,17 +235,6 @@ fn lost(name: &str) -> Error {
         format!("cannot snapshot {name}"),
         "another program thawed it each time while it was being cloned; nothing was kept",
     )
-}
-
-fn too_long(name: &str, limit: Duration) -> Error {
-    Error::refused(
-        format!("cannot snapshot {name}"),
-        format!(
-            "it would have been frozen for longer than {} s; it is thawed, nothing was kept",
-            limit.as_secs()
-        ),
-    )
-    .with_hint("--crash takes it without freezing")
 }
 
 fn not_thawed(name: &str, error: &io::Error) -> Error {

@@ -32,6 +32,8 @@ const LAST_TRIES: Duration = Duration::from_secs(60);
 /// What the guardian watches over: a descriptor on the filesystem, and its marker.
 #[derive(Debug)]
 pub struct Ward {
+    /// What a person calls it.
+    pub name: String,
     /// The descriptor that was proven to be the guest; it is the one that is frozen and thawed.
     pub root: OwnedFd,
     /// How far its freeze has got.

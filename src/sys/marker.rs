@@ -134,6 +134,15 @@ impl Marker {
     }
 }
 
+impl Drop for Marker {
+    /// What may still be frozen keeps its marker.
+    fn drop(&mut self) {
+        if !self.state().may_be_frozen() {
+            self.remove();
+        }
+    }
+}
+
 impl AsFd for Marker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

@@ -1,0 +1,268 @@
+//! Snapshots of a pool's volumes, one or a group: locks, names, records, and the index.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::fs::OFlags;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::image::NewImage;
+use crate::index::Index;
+use crate::name::{Name, SnapshotName};
+use crate::plan::{Observer, Step};
+use crate::pool::lock::Lock;
+use crate::pool::{Edit, Place, Pool, edit};
+use crate::record::Record;
+use crate::snapshot::{Job, Limits, Source, Taken, Way, choose, take_all};
+use crate::usage::Usage;
+
+/// Snapshots to be taken at one instant, all under one name.
+#[derive(Debug)]
+pub struct Request<'p> {
+    pool: &'p Pool,
+    /// In the order of their names, in which they are locked.
+    volumes: BTreeMap<Name, Volume>,
+    /// The name that was asked for; otherwise the time gives one.
+    wanted: Option<Name>,
+    options: Options,
+}
+
+/// How to take them.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Do not freeze.
+    pub crash: bool,
+    /// Do not freeze if freezing would take too long.
+    pub crash_if_late: bool,
+    /// The longest time for which a guest may be frozen.
+    pub max_freeze: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            crash: false,
+            crash_if_late: false,
+            max_freeze: MAX_FREEZE,
+        }
+    }
+}
+
+/// The longest time for which a guest may be frozen, if nobody says otherwise.
+pub const MAX_FREEZE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+struct Volume {
+    record: Record,
+    file: File,
+    _lock: Lock,
+}
+
+impl<'p> Request<'p> {
+    /// Locks the volumes and looks whether the name is free.
+    pub fn open(
+        pool: &'p Pool,
+        names: &[Name],
+        wanted: Option<Name>,
+        options: Options,
+    ) -> Result<Self> {
+        let mut sorted = names.to_vec();
+        sorted.sort();
+        let is_twice = |pair: &&[Name]| matches!(pair, [one, other] if one == other);
+        if let Some([name, ..]) = sorted.windows(2).find(is_twice) {
+            return Err(Error::usage(
+                format!("{name} stands there twice"),
+                "name each volume once",
+            ));
+        }
+        let index = pool.index()?;
+        for name in &sorted {
+            index.volume(name)?;
+        }
+        let mut volumes = BTreeMap::new();
+        for name in sorted {
+            let place = Place::volume(&name);
+            let lock = Lock::of_image(pool, &place)?;
+            let record = pool.index()?.volume(&name)?.record.clone();
+            let file = pool.open_image(&place, OFlags::RDONLY)?;
+            volumes.insert(
+                name,
+                Volume {
+                    record,
+                    file,
+                    _lock: lock,
+                },
+            );
+        }
+        let request = Self {
+            pool,
+            volumes,
+            wanted,
+            options,
+        };
+        request.must_be_free(&pool.index()?)?;
+        Ok(request)
+    }
+
+    fn must_be_free(&self, index: &Index) -> Result<()> {
+        let name = self.name(index, crate::time::now());
+        for volume in self.volumes.keys() {
+            let full = SnapshotName {
+                volume: volume.clone(),
+                snapshot: name.clone(),
+            };
+            index.must_not_have_snapshot(&full)?;
+            edit::must_be_free(self.pool, &Place::Snapshot(full).path())?;
+        }
+        Ok(())
+    }
+
+    fn name(&self, index: &Index, time: Timestamp) -> Name {
+        let has = |volume: &Name, name: &Name| {
+            index
+                .volumes
+                .get(volume)
+                .is_some_and(|volume| volume.snapshots.contains_key(name))
+        };
+        let is_taken = |name: &Name| self.volumes.keys().any(|volume| has(volume, name));
+        self.wanted
+            .clone()
+            .unwrap_or_else(|| crate::time::automatic_name(time, is_taken))
+    }
+
+    fn sources(&self, snapshot: &Name) -> Vec<Source<'_>> {
+        self.volumes
+            .iter()
+            .map(|(name, volume)| volume.source(name, snapshot))
+            .collect()
+    }
+
+    fn ways(sources: &[Source<'_>], crash: bool) -> Result<Vec<Way>> {
+        let usage = Usage::look()?;
+        sources
+            .iter()
+            .map(|source| choose(source, &usage, crash))
+            .collect()
+    }
+
+    /// What [`Request::carry_out`] does.
+    pub fn plan(&self) -> Result<Vec<Step>> {
+        let sources = self.sources(&self.name(&self.pool.index()?, crate::time::now()));
+        let ways = Self::ways(&sources, self.options.crash)?;
+        Ok(ways
+            .iter()
+            .zip(&sources)
+            .map(|(way, source)| way.step(source))
+            .collect())
+    }
+
+    /// Takes the snapshots: all of them, or none.
+    pub fn carry_out(&self, observer: &dyn Observer) -> Result<Vec<(SnapshotName, Record)>> {
+        match self.take(self.options.crash, observer) {
+            // Into new files: what was cloned for the freeze is torn without one.
+            Err(Error::FrozenTooLong { name, .. }) if self.options.crash_if_late => {
+                observer.warn(&format!(
+                    "freezing {name} takes too long: taking it unfrozen"
+                ));
+                self.take(true, observer)
+            }
+            result => result,
+        }
+    }
+
+    fn take(&self, crash: bool, observer: &dyn Observer) -> Result<Vec<(SnapshotName, Record)>> {
+        let intended = self.name(&self.pool.index()?, crate::time::now());
+        let sources = self.sources(&intended);
+        let ways = Self::ways(&sources, crash)?;
+        let new_image =
+            |name: &Name| NewImage::for_place(self.pool, &Place::snapshot(name, &intended));
+        let images = self
+            .volumes
+            .keys()
+            .map(new_image)
+            .collect::<Result<Vec<_>>>()?;
+        let jobs: Vec<Job<'_>> = sources
+            .iter()
+            .zip(&images)
+            .zip(&ways)
+            .map(|((source, destination), way)| Job {
+                source,
+                destination,
+                way,
+            })
+            .collect();
+        let limits = Limits {
+            frozen: self.options.max_freeze,
+            wait: self.pool.wait,
+        };
+        let taken = take_all(&jobs, limits, observer)?;
+        drop(jobs);
+        self.publish(images, &taken)
+    }
+
+    fn publish(
+        &self,
+        images: Vec<NewImage>,
+        taken: &[Taken],
+    ) -> Result<Vec<(SnapshotName, Record)>> {
+        let mut edit = Edit::begin(self.pool)?;
+        let at = taken
+            .first()
+            .map_or_else(crate::time::now, |taken| taken.at);
+        let snapshot = self.name(&edit.index, at);
+        let group = (taken.len() > 1).then(Uuid::new_v4);
+        let mut results = Vec::new();
+        let mut named = Vec::new();
+        for ((name, volume), (image, taken)) in
+            self.volumes.iter().zip(images.into_iter().zip(taken))
+        {
+            let full = SnapshotName {
+                volume: name.clone(),
+                snapshot: snapshot.clone(),
+            };
+            edit.index.must_not_have_snapshot(&full)?;
+            let record = volume.record_of(taken, group);
+            named.push(image.publish(self.pool, &Place::Snapshot(full.clone()), &record)?);
+            edit.index
+                .volume_mut(name)?
+                .snapshots
+                .insert(snapshot.clone(), record.clone());
+            results.push((full, record));
+        }
+        edit.save()?;
+        named.into_iter().for_each(crate::image::Named::keep);
+        Ok(results)
+    }
+}
+
+impl Volume {
+    fn source(&self, name: &Name, snapshot: &Name) -> Source<'_> {
+        Source {
+            name: name.to_string(),
+            file: &self.file,
+            fs: &self.record.fs,
+            sector: self.record.sector,
+            paths: (
+                Place::volume(name).path(),
+                Place::snapshot(name, snapshot).path(),
+            ),
+        }
+    }
+
+    fn record_of(&self, taken: &Taken, group: Option<Uuid>) -> Record {
+        let mut record = self.record.child();
+        record.volume = Some(self.record.uuid);
+        record.group = group;
+        record.created = taken.at;
+        record.size = taken.size;
+        record.consistency = Some(taken.consistency);
+        record.frozen_us = taken
+            .frozen
+            .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        record.extents = taken.extents;
+        record
+    }
+}

@@ -1,0 +1,156 @@
+//! Finding the way to take an image: frozen, or by one single call.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::{Context, Error, Result};
+use crate::guest::proof;
+use crate::plan::Step;
+use crate::record::Consistency;
+use crate::snapshot::Source;
+use crate::sys::holders;
+use crate::sys::loopdev::{Attached, FileId};
+use crate::sys::mountinfo::MountEntry;
+use crate::usage::Usage;
+
+/// The way to take an image.
+#[derive(Debug)]
+pub enum Way {
+    /// Inside a freeze of the filesystem mounted there.
+    Frozen {
+        /// Where it is mounted.
+        dir: PathBuf,
+        /// Its root, proven.
+        root: OwnedFd,
+        /// The device that it is on.
+        device: Attached,
+    },
+    /// Nobody uses it: by one call, and it proves to be clean or not.
+    Unused {
+        /// The attached device, held exclusively, if it is attached at all.
+        device: Option<File>,
+    },
+    /// By one call, whoever uses it: that was asked for.
+    Crash,
+    /// By one call, of a snapshot, which never changes.
+    Immutable(Consistency),
+}
+
+impl Way {
+    /// The step that a plan shows.
+    pub fn step(&self, source: &Source<'_>) -> Step {
+        let (from, to) = source.paths.clone();
+        match self {
+            Self::Frozen { dir, .. } => Step::CloneFrozen {
+                from,
+                to,
+                dir: dir.clone(),
+            },
+            Self::Unused { .. } | Self::Crash | Self::Immutable(_) => {
+                Step::CloneAtOnce { from, to }
+            }
+        }
+    }
+}
+
+/// Finds the way to take an image.
+///
+/// # Errors
+/// When it is in use in a way that a freeze does not reach; `--crash` is then the only way.
+pub fn choose(source: &Source<'_>, usage: &Usage, is_crash: bool) -> Result<Way> {
+    if is_crash {
+        return Ok(Way::Crash);
+    }
+    let id = FileId::of(source.file).doing("look at", &source.name)?;
+    let writable: Vec<&Attached> = usage
+        .devices_of(id)
+        .filter(|device| !device.read_only)
+        .collect();
+    match writable.as_slice() {
+        [] => Ok(Way::Unused { device: None }),
+        [device] => choose_attached(source, usage, device),
+        _ => {
+            let devices: Vec<_> = writable
+                .iter()
+                .map(|d| d.path().display().to_string())
+                .collect();
+            Err(unreachable_by_freeze(
+                source,
+                &format!("it is attached more than once ({})", devices.join(", ")),
+            ))
+        }
+    }
+}
+
+fn choose_attached(source: &Source<'_>, usage: &Usage, device: &Attached) -> Result<Way> {
+    let stacked = device.stacked_on_it();
+    if !stacked.is_empty() {
+        let why = format!("{} lies on {}", stacked.join(", "), device.path().display());
+        return Err(unreachable_by_freeze(source, &why));
+    }
+    let mounts = usage.mounts_of(device);
+    let Some(first) = mounts.first() else {
+        return unmounted(source, device).map(|device| Way::Unused {
+            device: Some(device),
+        });
+    };
+    if first.is_filesystem_read_only() {
+        return Ok(Way::Unused { device: None });
+    }
+    let (entry, root) = open_one(&mounts, device)?;
+    Ok(Way::Frozen {
+        dir: entry.dir.clone(),
+        root,
+        device: device.clone(),
+    })
+}
+
+/// The first mount that can be opened: another filesystem may be mounted over one of them.
+fn open_one<'m>(mounts: &[&'m MountEntry], device: &Attached) -> Result<(&'m MountEntry, OwnedFd)> {
+    let mut first_error = None;
+    for entry in mounts {
+        match proof::open(entry, device) {
+            Ok(root) => return Ok((entry, root)),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(first_error.unwrap_or(Error::NotRoot))
+}
+
+/// Claims an attached device that is not mounted, so that nobody mounts it while it is taken.
+fn unmounted(source: &Source<'_>, device: &Attached) -> Result<File> {
+    let path = device.path();
+    // A mounted filesystem holds its device exclusively, in whatever namespace it is mounted.
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+    let claimed = match rustix::fs::open(&path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(rustix::io::Errno::BUSY) => {
+            let why = format!(
+                "{} is mounted in another mount namespace, or claimed by a program",
+                path.display()
+            );
+            return Err(unreachable_by_freeze(source, &why));
+        }
+        Err(error) => return Err(Error::io("open", path, error.into())),
+    };
+    let users = holders::of_device(device.number);
+    if !users.is_empty() {
+        let why = format!(
+            "{} is not mounted, but open ({})",
+            path.display(),
+            users.join(", ")
+        );
+        return Err(unreachable_by_freeze(source, &why));
+    }
+    // What was written through the device and closed may still be in its page cache.
+    rustix::fs::fsync(&claimed).doing("write back", &path)?;
+    Ok(claimed)
+}
+
+fn unreachable_by_freeze(source: &Source<'_>, why: &str) -> Error {
+    Error::refused(format!("cannot snapshot {} consistently", source.name), why)
+        .with_hint("--crash takes it as it is, like after a pulled plug")
+}
