@@ -55,7 +55,11 @@ impl<'p> Edit<'p> {
         }
         for steps in std::mem::take(&mut self.index.intents) {
             for step in &steps {
-                self.apply(step)?;
+                self.apply(step).map_err(|error| {
+                    let what = format!("cannot finish what a killed lovol has begun ({step})");
+                    Error::refused(what, error.to_string())
+                        .with_hint("'lovol check' names what is in the way")
+                })?;
             }
         }
         self.save()
@@ -64,10 +68,10 @@ impl<'p> Edit<'p> {
     /// Saves `steps` as an intent, carries them out, and saves what has become of the index.
     ///
     /// Steps at the front that change the index only are saved together with the intent: so what
-    /// is removed leaves the index first.  When a later step fails, those before it stay, and the
-    /// intent with them: the next lovol tries the rest.  So everything that can refuse is to be
-    /// asked before.
+    /// is removed leaves the index first.  When a later step fails, those before it are taken back.
+    /// What cannot be taken back (a removal) stays an intent, which the next lovol finishes.
     pub fn carry_out(&mut self, steps: &[Step], observer: &dyn Observer) -> Result<()> {
+        let before = self.index.clone();
         let first_of_files = steps
             .iter()
             .position(|step| !step.is_of_index())
@@ -75,20 +79,67 @@ impl<'p> Edit<'p> {
         let (first, rest) = steps.split_at(first_of_files);
         for step in first {
             observer.begin(step);
-            self.apply(step)?;
+            self.apply_to_index(step);
         }
         if !rest.is_empty() {
             self.index.intents.push(rest.to_vec());
-            self.save()?;
         }
-        for step in rest {
+        if let Err(error) = self.save() {
+            self.index = before;
+            return Err(error);
+        }
+        for (number, step) in rest.iter().enumerate() {
             observer.begin(step);
-            self.apply(step)?;
+            if let Err(error) = self.apply(step) {
+                return Err(self.take_back(&rest[..=number], before, error, observer));
+            }
         }
-        if !rest.is_empty() {
-            self.index.intents.pop();
+        if rest.is_empty() {
+            return Ok(());
         }
-        self.save()
+        let intent = self.index.intents.pop();
+        self.save().map_err(|error| {
+            self.index.intents.extend(intent);
+            self.take_back(rest, before, error, observer)
+        })
+    }
+
+    /// Takes `steps` back, of which the last may have been carried out or not.
+    fn take_back(
+        &mut self,
+        steps: &[Step],
+        before: Index,
+        error: Error,
+        observer: &dyn Observer,
+    ) -> Error {
+        let unfinished = self.index.clone();
+        let undone = steps.iter().rev().try_for_each(|step| self.undo(step));
+        self.index = before;
+        if undone.is_err() || self.save().is_err() {
+            self.index = unfinished;
+            observer.warn("what was begun could not be taken back: the next lovol finishes it");
+        }
+        error
+    }
+
+    /// Undoes a step on files, or nothing where it was not carried out.
+    fn undo(&self, step: &Step) -> Result<()> {
+        let dir = self.pool.dir();
+        let exists = |path: &Path| beneath::exists(dir, path).doing("look at", path);
+        match step {
+            Step::MakeDir { path } => {
+                unless_done(beneath::remove_dir(dir, path), libc::ENOENT).doing("remove", path)
+            }
+            Step::Move { from, .. } if exists(from)? => Ok(()),
+            Step::Move { from, to } => self.apply_move(to, from),
+            Step::Exchange { path, with, uuid } if self.has_uuid(path, *uuid)? => {
+                beneath::exchange(dir, path, with).doing("exchange", path)
+            }
+            Step::Remove { path } | Step::RemoveDir { path } if !exists(path)? => {
+                Err(Error::refused(path.display().to_string(), "it is removed"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Carries out one step, or nothing where it was carried out before.
@@ -120,15 +171,19 @@ impl<'p> Edit<'p> {
 
     /// Exchanging twice would undo it, so the image's own record says whether it is done.
     fn apply_exchange(&self, path: &Path, with: &Path, uuid: Uuid) -> Result<()> {
-        let pool = self.pool;
-        // By O_PATH, as we may hold a lease on it.
-        let place =
-            beneath::open(pool.dir(), path, OFlags::PATH | OFlags::NOFOLLOW).doing("open", path)?;
-        let record = Record::read_closed(&place).doing("read the record of", path)?;
-        if record.is_some_and(|record| record.uuid == uuid) {
+        if self.has_uuid(path, uuid)? {
             return Ok(());
         }
-        beneath::exchange(pool.dir(), path, with).doing("exchange", path)
+        beneath::exchange(self.pool.dir(), path, with).doing("exchange", path)
+    }
+
+    /// Whether the image at `path` carries this UUID.
+    fn has_uuid(&self, path: &Path, uuid: Uuid) -> Result<bool> {
+        // By O_PATH, as we may hold a lease on it.
+        let place = beneath::open(self.pool.dir(), path, OFlags::PATH | OFlags::NOFOLLOW)
+            .doing("open", path)?;
+        let record = Record::read_closed(&place).doing("read the record of", path)?;
+        Ok(record.is_some_and(|record| record.uuid == uuid))
     }
 
     fn apply_to_index(&mut self, step: &Step) {
