@@ -27,7 +27,7 @@ use crate::sys::loopdev::FileId;
 use crate::sys::probe::Signature;
 use crate::trash;
 use crate::usage::Usage;
-use crate::volume::{is_in_a_pool, must_be_alone};
+use crate::volume::{current_record, is_in_a_pool, must_be_alone};
 
 /// What is the same for all clones.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,7 @@ impl<'p> ToVolume<'p> {
             edit::must_be_free(pool, &Place::volume(&to).path())?;
         }
         let file = pool.open_image(&from, OFlags::RDONLY)?;
+        let parent = current_record(&file, &parent)?;
         Ok(Self {
             pool,
             from,

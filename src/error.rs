@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::index::{Unreadable, VERSION};
+
 /// What lovol's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -59,7 +61,7 @@ pub enum Error {
     },
     /// No such volume, snapshot, or deleted volume.
     NotFound {
-        /// Such as `volume`.
+        /// Such as `volume named`.
         kind: &'static str,
         /// The name that was given.
         name: String,
@@ -126,23 +128,19 @@ pub enum Error {
         /// Its path.
         path: PathBuf,
         /// Why not.
-        why: String,
-        /// What to do.
-        hint: String,
+        why: Unreadable,
     },
     /// A check found something.
     Wrong {
         /// How many things.
         findings: usize,
+        /// Whether repairing mends one of them.
+        is_mendable: bool,
     },
-    /// Some of several were done, and some were not.
-    Partly {
-        /// How many failed.
-        failed: usize,
-        /// Of how many.
-        of: usize,
-        /// The first failure.
-        first: Box<Error>,
+    /// Some of several steps were done, could not be taken back, and are finished by the next lovol.
+    Unfinished {
+        /// Why the others were not done.
+        why: Box<Error>,
     },
 }
 
@@ -152,7 +150,7 @@ impl Error {
         match self {
             Self::Usage { .. } => 2,
             Self::Locked { .. } => 3,
-            Self::Partly { .. } => 4,
+            Self::Unfinished { .. } => 4,
             _ => 1,
         }
     }
@@ -161,7 +159,12 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Io { action, on, source } => io_hint(action, on, source),
-            Self::Usage { hint, .. } | Self::Index { hint, .. } => Some(hint.clone()),
+            Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::Index {
+                why: Unreadable::Newer(_),
+                ..
+            } => Some("use the newer lovol that wrote it".into()),
+            Self::Index { .. } => Some("'lovol check --repair' rebuilds it from the images".into()),
             Self::NotRoot => Some("run it as root, for example with sudo".into()),
             Self::NoPool { dir } => Some(format!(
                 "'lovol init {0}' makes one; where {0} has no reflinks, 'lovol init --loop 100G {0}' does",
@@ -189,10 +192,13 @@ impl Error {
             ),
             Self::NoTool { package, .. } => Some(format!("install the package {package}")),
             Self::Tool { .. } => None,
-            Self::Wrong { .. } => Some(
-                "'lovol check --repair' mends what can be mended without touching an image".into(),
+            Self::Wrong { is_mendable, .. } => is_mendable.then(|| {
+                "'lovol check --repair' mends what can be mended without touching an image".into()
+            }),
+            Self::Unfinished { .. } => Some(
+                "any command that changes the pool goes on with it, such as 'lovol check --repair'"
+                    .into(),
             ),
-            Self::Partly { first, .. } => first.hint(),
         }
     }
 
@@ -286,7 +292,7 @@ impl fmt::Display for Error {
                 show_path(dir),
                 printable(fstype)
             ),
-            Self::NotFound { kind, name, .. } => write!(f, "no {kind} named {}", printable(name)),
+            Self::NotFound { kind, name, .. } => write!(f, "no {kind} {}", printable(name)),
             Self::Exists { what, .. } => write!(f, "{} exists already", printable(what)),
             Self::InUse { what, by, .. } => {
                 write!(
@@ -323,18 +329,22 @@ impl fmt::Display for Error {
                     printable(said.trim())
                 )
             }
-            Self::Index { path, why, .. } => {
-                write!(
-                    f,
-                    "cannot use the index {}: {}",
-                    show_path(path),
-                    printable(why)
-                )
+            Self::Index { path, why } => {
+                write!(f, "cannot use the index {}: ", show_path(path))?;
+                match why {
+                    Unreadable::Missing => f.write_str("it is missing"),
+                    Unreadable::Garbled(how) => write!(f, "it is garbled ({})", printable(how)),
+                    Unreadable::Newer(version) => write!(
+                        f,
+                        "its version is {version}, and this lovol knows versions up to {VERSION}"
+                    ),
+                    Unreadable::OfAnother => f.write_str("it belongs to another pool"),
+                }
             }
-            Self::Wrong { findings: 1 } => f.write_str("1 thing is wrong"),
-            Self::Wrong { findings } => write!(f, "{findings} things are wrong"),
-            Self::Partly { failed, of, first } => {
-                write!(f, "{failed} of {of} failed; the first: {first}")
+            Self::Wrong { findings: 1, .. } => f.write_str("1 thing is wrong"),
+            Self::Wrong { findings, .. } => write!(f, "{findings} things are wrong"),
+            Self::Unfinished { why } => {
+                write!(f, "{why}; what was done until then could not be taken back")
             }
         }
     }
@@ -344,7 +354,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::Partly { first, .. } => Some(first),
+            Self::Unfinished { why } => Some(why),
             _ => None,
         }
     }

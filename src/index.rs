@@ -81,6 +81,19 @@ pub struct Trashed {
     pub volume: Volume,
 }
 
+/// Why an index cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is not there.
+    Missing,
+    /// It is no index, in serde's words.
+    Garbled(String),
+    /// It has this version, which is newer than ours.
+    Newer(u32),
+    /// It is of another pool.
+    OfAnother,
+}
+
 impl Index {
     /// An index of an empty pool.
     pub fn new(pool: Uuid) -> Self {
@@ -95,21 +108,16 @@ impl Index {
     }
 
     /// Parses an index.
-    ///
-    /// # Errors
-    /// In words, when it is garbled or of a newer version.
-    pub fn parse(text: &[u8]) -> Result<Self, String> {
+    pub fn parse(text: &[u8]) -> Result<Self, Unreadable> {
         #[derive(Deserialize)]
         struct Version {
             version: u32,
         }
-        let garbled = |error: serde_json::Error| format!("it is garbled ({error})");
+        let garbled = |error: serde_json::Error| Unreadable::Garbled(error.to_string());
         // The version first: a newer form may differ in anything else.
         let Version { version } = serde_json::from_slice(text).map_err(garbled)?;
         if version > VERSION {
-            return Err(format!(
-                "its version is {version}, and this lovol knows versions up to {VERSION}"
-            ));
+            return Err(Unreadable::Newer(version));
         }
         serde_json::from_slice(text).map_err(garbled)
     }
@@ -136,7 +144,7 @@ impl Index {
             .snapshots
             .get(&name.snapshot)
             .ok_or_else(|| Error::NotFound {
-                kind: "snapshot",
+                kind: "snapshot named",
                 name: name.to_string(),
                 hint: Some(format!(
                     "'lovol list -a {}' lists its snapshots",
@@ -179,7 +187,7 @@ fn no_volume(name: &Name, is_in_trash: bool) -> Error {
         "'lovol list' lists the volumes".to_owned()
     };
     Error::NotFound {
-        kind: "volume",
+        kind: "volume named",
         name: name.to_string(),
         hint: Some(hint),
     }
@@ -203,7 +211,10 @@ mod tests {
 
     #[test]
     fn garbage_and_a_newer_form_are_told_apart() {
-        assert!(Index::parse(b"{").is_err_and(|why| why.contains("garbled")));
-        assert!(Index::parse(br#"{"version":2}"#).is_err_and(|why| why.contains("version is 2")));
+        for garbled in ["", "{", "{}", "[]", "null", r#"{"version":1}"#] {
+            let parsed = Index::parse(garbled.as_bytes());
+            assert!(matches!(parsed, Err(Unreadable::Garbled(_))), "{garbled}");
+        }
+        assert_eq!(Index::parse(br#"{"version":2}"#), Err(Unreadable::Newer(2)));
     }
 }

@@ -14,12 +14,13 @@ use crate::guest::Fs;
 use crate::image::NewImage;
 use crate::plan::{Observer, Step};
 use crate::pool::lock::Lock;
-use crate::pool::{Place, Pool};
+use crate::pool::{Edit, Place, Pool};
 use crate::record::{Consistency, Record};
 use crate::sys::loopdev::{self, Attached, FileId, LoopDevice};
 use crate::sys::mount::{self, Options};
 use crate::sys::{mountinfo, reflink};
 use crate::usage::Usage;
+use crate::volume::{current_record, remember};
 
 /// An image of the pool, locked, and what uses it.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Image<'p> {
     record: Record,
     usage: Usage,
     id: FileId,
+    /// The record did not know what is in the image: somebody made it by hand.
+    is_guest_new: bool,
     _lock: Lock,
 }
 
@@ -43,10 +46,15 @@ impl<'p> Image<'p> {
             place => return Err(Error::refused(place.to_string(), "it is in the trash")),
         };
         let id = pool.image_id(place)?;
+        let current = match record.fs {
+            Fs::None => current_record(&pool.open_image(place, OFlags::RDONLY)?, &record)?,
+            _ => record.clone(),
+        };
         Ok(Self {
             pool,
             place: place.clone(),
-            record,
+            is_guest_new: current != record,
+            record: current,
             usage: Usage::look()?,
             id,
             _lock: lock,
@@ -163,23 +171,27 @@ impl<'p> Image<'p> {
         Ok(device)
     }
 
-    /// The filesystem to mount: as recorded, or what somebody has made in it since.
-    fn fs(&self, device: Option<&Path>) -> Result<Fs> {
-        if self.record.fs != Fs::None {
-            return Ok(self.record.fs.clone());
+    fn fs(&self) -> Result<&Fs> {
+        if self.record.fs == Fs::None {
+            let why = "there is no filesystem in it";
+            return Err(Error::refused(format!("cannot mount {}", self.place), why)
+                .with_hint("'lovol attach' it and make one on the device that this prints"));
         }
-        let found = match device {
-            Some(device) => Fs::recognise(device)?.0,
-            None => Fs::recognise(&self.pool.full_path(&self.place))?.0,
+        Ok(&self.record.fs)
+    }
+
+    /// A guest that was made by hand is known from its first mount on.
+    fn remember_guest(&self) -> Result<()> {
+        let Place::Volume(name) = &self.place else {
+            return Ok(());
         };
-        if found == Fs::None {
-            return Err(Error::refused(
-                format!("cannot mount {}", self.place),
-                "there is no filesystem in it",
-            )
-            .with_hint("'lovol attach' it and make one on the device that this prints"));
+        if !self.is_guest_new {
+            return Ok(());
         }
-        Ok(found)
+        let file = self.open_image()?;
+        let mut edit = Edit::begin(self.pool)?;
+        remember(&mut edit, name, &file, &self.record)?;
+        edit.save()
     }
 
     /// What mounting does.
@@ -189,7 +201,7 @@ impl<'p> Image<'p> {
         let mount = Step::Mount {
             image: self.place.path(),
             dir: dir.to_owned(),
-            fs: self.fs(None)?.to_string(),
+            fs: self.fs()?.to_string(),
             read_only,
         };
         let is_attached = !self.place.is_snapshot() && self.device()?.is_some();
@@ -247,12 +259,18 @@ impl<'p> Image<'p> {
         options: &Options,
         observer: &dyn Observer,
     ) -> Result<()> {
-        let fs = self.fs(Some(device))?;
-        observer.begin(&self.mount_step(dir, &fs, options.is_read_only()));
+        let fs = self.fs()?;
+        observer.begin(&self.mount_step(dir, fs, options.is_read_only()));
         if !options.is_read_only() {
             mount::take_label(device, fs.as_str(), fs.replay_options(), dir)?;
         }
-        mount::mount(device, dir, fs.as_str(), options)
+        mount::mount(device, dir, fs.as_str(), options)?;
+        if let Err(error) = self.remember_guest() {
+            observer.warn(&format!(
+                "mounted, but the index still calls it unformatted: {error}"
+            ));
+        }
+        Ok(())
     }
 
     fn mount_step(&self, dir: &Path, fs: &Fs, read_only: bool) -> Step {
@@ -278,8 +296,8 @@ impl<'p> Image<'p> {
         } else {
             self.bind(&self.open_image()?, true, true, observer)?
         };
-        let fs = self.fs(Some(&device.path()))?;
-        observer.begin(&self.mount_step(dir, &fs, true));
+        let fs = self.fs()?;
+        observer.begin(&self.mount_step(dir, fs, true));
         let mut options = options.clone();
         for option in fs.view_options(consistency) {
             options.add(option);

@@ -100,7 +100,7 @@ pub fn find_image(target: &Target, pool: &Pool, index: &Index) -> Result<Place> 
     match find(target, pool, index)? {
         Found::Image(place) => Ok(place),
         Found::Outside(path) => Err(Error::NotFound {
-            kind: "volume of the pool",
+            kind: "volume of the pool is",
             name: path.display().to_string(),
             hint: Some("'lovol clone ./a.img ./b.img' clones any image; 'lovol create NAME --from FILE' takes one into the pool".into()),
         }),
@@ -149,7 +149,7 @@ fn find_path(path: &Path) -> Result<Behind> {
             None
         };
         return device.map(Behind::Device).ok_or_else(|| Error::NotFound {
-            kind: "attached image",
+            kind: "image attached to",
             name: path.display().to_string(),
             hint: Some("'lovol list' shows which devices are attached".into()),
         });

@@ -265,7 +265,7 @@ pub fn find<'i>(index: &'i Index, wanted: &str) -> Result<(&'i String, &'i Trash
         .collect();
     found.sort_by_key(|(_, trashed)| trashed.deleted);
     found.pop().ok_or_else(|| Error::NotFound {
-        kind: "deleted volume",
+        kind: "deleted volume named",
         name: wanted.to_owned(),
         hint: Some("'lovol list --trash' lists what can be brought back".into()),
     })

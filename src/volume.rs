@@ -112,6 +112,28 @@ fn describe_guest(record: &mut Record, device: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The record of a volume, with the guest that somebody may have made in it since: a volume of
+/// `--fs none` is attached, formatted by hand, and from then on one like the others.
+pub fn current_record(file: &File, record: &Record) -> Result<Record> {
+    let mut record = record.clone();
+    if record.fs == Fs::None {
+        describe_guest(&mut record, Path::new(&beneath::fd_path_for_tools(file)))?;
+    }
+    Ok(record)
+}
+
+/// Saves what [`current_record`] has found.
+pub fn remember(edit: &mut Edit<'_>, name: &Name, file: &File, record: &Record) -> Result<()> {
+    let volume = edit.index.volume_mut(name)?;
+    if volume.record != *record {
+        record
+            .write(file)
+            .doing("write the record of", name.as_str())?;
+        volume.record = record.clone();
+    }
+    Ok(())
+}
+
 /// Fails when a volume has the name, or something lies where its image is to be.
 pub fn name_must_be_free(pool: &Pool, name: &Name) -> Result<()> {
     pool.index()?.must_not_have_volume(name)?;

@@ -60,6 +60,9 @@ needs_of_check() {
     ! lacks strace     || need strace strace
     ! lacks mkfs.vfat  || need dosfstools dosfstools
     ! lacks mandoc     || need mandoc mandoc
+    ! lacks man        || need man-db man-db
+    ! lacks zsh        || need zsh zsh
+    ! lacks fish       || need fish fish
     ! lacks shellcheck || need shellcheck ShellCheck
 }
 

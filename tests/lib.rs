@@ -11,6 +11,8 @@
     reason = "a test fails by panicking, and its name says what it is about"
 )]
 
+mod generated;
+mod groups;
 mod pools;
 mod smoke;
 mod snapshots;

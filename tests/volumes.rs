@@ -416,3 +416,44 @@ fn an_image_is_taken_in_by_reflink_or_moved() {
         .arg(pool.temp().join("far.img"))
         .fails(1, "not on the pool's filesystem");
 }
+
+#[test]
+fn a_guest_made_by_hand_is_known_from_then_on() {
+    let pool = TestPool::new();
+    pool.lovol("create vm 64M --fs none").ok_any();
+    ensure_unchanged(&pool, || {
+        pool.lovol("mount vm")
+            .arg(pool.dir("m"))
+            .fails(1, "there is no filesystem in it");
+    });
+    let device = pool.lovol("attach vm").ok_any();
+    pool.sh(&format!("mkfs.ext4 -q -b 1024 -L mine {device}"));
+    pool.lovol("mount vm").arg(pool.dir("m")).ok("");
+    pool.sh("echo hi > $TEMP/m/f");
+    let shown = pool.lovol("show vm -J").json();
+    assert_eq!(shown["volumes"][0]["fstype"], "ext4");
+    assert_eq!(shown["volumes"][0]["label"], "mine");
+    let taken = pool.lovol("snapshot vm@a -J").json();
+    assert_eq!(taken["snapshots"][0]["consistency"], "frozen");
+    pool.lovol("clone vm@a copy").ok("copy\n");
+    pool.lovol("mount copy").arg(pool.dir("n")).ok("");
+    assert_eq!(pool.sh("cat $TEMP/n/f"), "hi");
+    pool.lovol("check").ok("");
+}
+
+#[test]
+fn a_refused_detach_changes_nothing() {
+    let pool = TestPool::new();
+    pool.lovol("create vm 16M --fs none").ok_any();
+    let device = pool.lovol("attach vm").ok_any();
+    let held = std::fs::File::open(device.trim()).unwrap();
+    // The test itself is the holder: its name is this binary's.
+    pool.lovol("detach vm").fails(1, "is in use: lovol-");
+    drop(held);
+    assert_eq!(
+        pool.lovol("attach vm").ok_any(),
+        device,
+        "it is still attached"
+    );
+    pool.lovol("detach vm").ok("");
+}

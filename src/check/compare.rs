@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::check::scan::Scanned;
 use crate::check::{Finding, Kind};
 use crate::index::Index;
-use crate::pool::{INDEX, Place, Pool};
+use crate::pool::{Place, Pool};
 use crate::record::Record;
 use crate::sys::loopdev::Attached;
 use crate::usage::Usage;
@@ -18,7 +18,7 @@ pub fn with_index(pool: &Pool, scanned: &Scanned) -> Vec<Finding> {
         Err(error) => {
             findings.push(Finding {
                 kind: Kind::Index,
-                what: pool.path().join(INDEX).display().to_string(),
+                what: pool.path().display().to_string(),
                 problem: error.to_string(),
                 hint: None,
             });

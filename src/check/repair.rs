@@ -3,8 +3,8 @@
 use crate::check::compare::{records, with_index};
 use crate::check::scan::{Found, Scanned, scan};
 use crate::check::{Finding, thaw};
-use crate::error::{Context, Result};
-use crate::index::{Index, Trashed, Volume};
+use crate::error::{Context, Error, Result};
+use crate::index::{Index, Trashed, Unreadable, Volume};
 use crate::name::{Name, SnapshotName};
 use crate::plan::{Observer, Step};
 use crate::pool::lock::Lock;
@@ -91,7 +91,12 @@ fn rebuilt(pool: &Pool, scanned: &Scanned) -> Result<Index> {
             index.extra = old.extra;
         }
         // A newer form may hold what we cannot see: never written over.
-        Err(error) if error.to_string().contains("version") => return Err(error),
+        Err(
+            error @ Error::Index {
+                why: Unreadable::Newer(_),
+                ..
+            },
+        ) => return Err(error),
         Err(_) => {}
     }
     for (place, found) in &scanned.images {

@@ -36,13 +36,16 @@ impl Check {
         };
         let lines: Vec<String> = findings.iter().flat_map(lines).collect();
         context.output.result(&lines, "findings", &findings)?;
-        if findings.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Wrong {
+        if !findings.is_empty() {
+            let is_mendable =
+                !self.repair && findings.iter().any(|finding| finding.kind.is_mendable());
+            return Err(Error::Wrong {
                 findings: findings.len(),
-            })
+                is_mendable,
+            });
         }
+        context.output.remark("everything agrees");
+        Ok(())
     }
 }
 

@@ -71,6 +71,11 @@ impl Delete {
         }
         let ids = deletion.carry_out(&pool, context.observer())?;
         if !context.output.is_json() {
+            for (name, id) in deletion.volumes.iter().zip(&ids).filter(|_| !self.now) {
+                context.output.remark(&format!(
+                    "{name} is in the trash as {id}: 'lovol undelete {name}' brings it back"
+                ));
+            }
             return Ok(());
         }
         let snapshots = deletion

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::commands::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::name::Name;
 use crate::output::{TableFormat, table};
 use crate::report::{Reporter, SnapshotReport, TrashReport, VolumeReport, wanted};
@@ -22,7 +22,7 @@ Examples:
   lovol list -J | jq '.volumes[].name'")]
 pub struct List {
     /// Only these volumes
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = parse_volume)]
     names: Vec<Name>,
 
     /// Snapshots as well
@@ -58,6 +58,15 @@ pub struct List {
     /// No line with the columns' names
     #[arg(long)]
     no_header: bool,
+}
+
+fn parse_volume(text: &str) -> Result<Name, String> {
+    match text.split_once('@') {
+        Some((volume, _)) => Err(format!(
+            "this lists volumes: 'lovol list -a {volume}', or 'lovol show {text}'"
+        )),
+        None => text.parse(),
+    }
 }
 
 /// What can be shown of a volume or snapshot.
@@ -142,13 +151,7 @@ const TRASH: [Column; 6] = [
 
 impl List {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
-        let pool = match context.pool() {
-            // Nothing was made yet: that is an answer, unless a pool was asked for by name.
-            Err(Error::NoPool { dir }) if dir == std::path::Path::new(crate::pool::DEFAULT_DIR) => {
-                return Err(Error::NoPool { dir });
-            }
-            result => result?,
-        };
+        let pool = context.pool()?;
         let index = pool.index()?;
         let reporter = Reporter::new(&pool);
         if self.trash {

@@ -91,7 +91,7 @@ impl<'p> Edit<'p> {
         for (number, step) in rest.iter().enumerate() {
             observer.begin(step);
             if let Err(error) = self.apply(step) {
-                return Err(self.take_back(&rest[..=number], before, error, observer));
+                return Err(self.take_back(&rest[..=number], before, error));
             }
         }
         if rest.is_empty() {
@@ -100,26 +100,20 @@ impl<'p> Edit<'p> {
         let intent = self.index.intents.pop();
         self.save().map_err(|error| {
             self.index.intents.extend(intent);
-            self.take_back(rest, before, error, observer)
+            self.take_back(rest, before, error)
         })
     }
 
     /// Takes `steps` back, of which the last may have been carried out or not.
-    fn take_back(
-        &mut self,
-        steps: &[Step],
-        before: Index,
-        error: Error,
-        observer: &dyn Observer,
-    ) -> Error {
+    fn take_back(&mut self, steps: &[Step], before: Index, why: Error) -> Error {
         let unfinished = self.index.clone();
         let undone = steps.iter().rev().try_for_each(|step| self.undo(step));
         self.index = before;
-        if undone.is_err() || self.save().is_err() {
-            self.index = unfinished;
-            observer.warn("what was begun could not be taken back: the next lovol finishes it");
+        if undone.is_ok() && self.save().is_ok() {
+            return why;
         }
-        error
+        self.index = unfinished;
+        Error::Unfinished { why: Box::new(why) }
     }
 
     /// Undoes a step on files, or nothing where it was not carried out.

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Context, Error, Result};
-use crate::index::Index;
+use crate::index::{Index, Unreadable};
 use crate::sys::beneath;
 use crate::sys::loopdev::FileId;
 
@@ -138,30 +138,21 @@ impl Pool {
         let mut text = Vec::new();
         let read = beneath::open(&self.dir, INDEX, OFlags::RDONLY)
             .and_then(|fd| File::from(fd).read_to_end(&mut text));
+        let unusable = |why| Error::Index {
+            path: path.clone(),
+            why,
+        };
         if let Err(error) = read {
             return match error.kind() {
-                std::io::ErrorKind::NotFound => Err(self.index_error("it is missing".into())),
+                std::io::ErrorKind::NotFound => Err(unusable(Unreadable::Missing)),
                 _ => Err(Error::io("read", path, error)),
             };
         }
-        let index = Index::parse(&text).map_err(|why| self.index_error(why))?;
+        let index = Index::parse(&text).map_err(unusable)?;
         if index.pool != self.uuid() {
-            return Err(self.index_error("it belongs to another pool".into()));
+            return Err(unusable(Unreadable::OfAnother));
         }
         Ok(index)
-    }
-
-    fn index_error(&self, why: String) -> Error {
-        let hint = if why.contains("version") {
-            "use the newer lovol that wrote it".into()
-        } else {
-            "'lovol check --repair' rebuilds it from the images".into()
-        };
-        Error::Index {
-            path: self.path.join(INDEX),
-            why,
-            hint,
-        }
     }
 
     /// Opens an image, which must be a regular file of root's with one name.

@@ -18,6 +18,7 @@ use crate::pool::{Edit, Place, Pool, edit};
 use crate::record::Record;
 use crate::snapshot::{Job, Limits, Source, Taken, Way, choose, take_all};
 use crate::usage::Usage;
+use crate::volume::{current_record, remember};
 
 /// Snapshots to be taken at one instant, all under one name.
 #[derive(Debug)]
@@ -86,8 +87,8 @@ impl<'p> Request<'p> {
         for name in sorted {
             let place = Place::volume(&name);
             let lock = Lock::of_image(pool, &place)?;
-            let record = pool.index()?.volume(&name)?.record.clone();
             let file = pool.open_image(&place, OFlags::RDONLY)?;
+            let record = current_record(&file, &pool.index()?.volume(&name)?.record)?;
             volumes.insert(
                 name,
                 Volume {
@@ -225,6 +226,7 @@ impl<'p> Request<'p> {
             };
             edit.index.must_not_have_snapshot(&full)?;
             let record = volume.record_of(taken, group);
+            remember(&mut edit, name, &volume.file, &volume.record)?;
             named.push(image.publish(self.pool, &Place::Snapshot(full.clone()), &record)?);
             edit.index
                 .volume_mut(name)?

@@ -91,6 +91,16 @@ pub fn fd_path(file: &impl AsFd) -> String {
     format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
 }
 
+/// The path by which a tool that we run can name a file that we have open.
+pub fn fd_path_for_tools(file: &impl AsFd) -> String {
+    use std::os::fd::AsRawFd;
+    format!(
+        "/proc/{}/fd/{}",
+        std::process::id(),
+        file.as_fd().as_raw_fd()
+    )
+}
+
 /// A file without a name on the filesystem of `dir`, gone when closed unless [`link`]ed.
 pub fn unnamed(dir: impl AsFd) -> io::Result<File> {
     open(dir, ".", OFlags::TMPFILE | OFlags::RDWR).map(File::from)

@@ -19,7 +19,7 @@ use loopdev::{LoopControl, LoopDevice as Handle};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
-use crate::sys::ioctl;
+use crate::sys::{holders, ioctl};
 
 /// Flags of `loop_info64` (uapi/linux/loop.h).
 const READ_ONLY: u32 = 1;
@@ -305,9 +305,38 @@ pub fn detach(attached: &Attached) -> Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(()),
         Err(error) => return Err(error).doing("ask", attached.path()),
     }
+    let claim = claim(attached)?;
     handle.detach().doing("detach", attached.path())?;
-    drop(handle);
+    drop((handle, claim));
     wait_until_gone(attached)
+}
+
+/// Opens a device that nobody else uses, so that nobody mounts it meanwhile; waits for those who
+/// only look at it.
+fn claim(attached: &Attached) -> Result<File> {
+    let started = Instant::now();
+    loop {
+        let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+        match rustix::fs::open(attached.path(), flags, Mode::empty()) {
+            Ok(fd) if holders::of_device(attached.number).is_empty() => return Ok(File::from(fd)),
+            Ok(_) | Err(rustix::io::Errno::BUSY) => {}
+            Err(error) => return Err(Error::io("open", attached.path(), error.into())),
+        }
+        if started.elapsed() > DETACH_TIME {
+            return Err(in_use(attached));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn in_use(attached: &Attached) -> Error {
+    let by = holders::of_device(attached.number);
+    let elsewhere = || vec!["mounted in another mount namespace, or claimed by the kernel".into()];
+    Error::InUse {
+        what: attached.path().display().to_string(),
+        by: if by.is_empty() { elsewhere() } else { by },
+        hint: None,
+    }
 }
 
 /// Lets a loop device notice that its file has grown.
@@ -322,11 +351,7 @@ pub fn wait_until_gone(attached: &Attached) -> Result<()> {
     let mut pause = Duration::from_micros(100);
     while is_still_bound(attached) {
         if started.elapsed() > DETACH_TIME {
-            return Err(Error::InUse {
-                what: attached.path().display().to_string(),
-                by: crate::sys::holders::of_device(attached.number),
-                hint: Some("it detaches by itself when its last user closes it".into()),
-            });
+            return Err(in_use(attached));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));

@@ -125,6 +125,12 @@ fn mount_error(error: io::Error, dir: &Path, fstype: &str, data: &str) -> Error 
         Some(libc::EINVAL) if !data.is_empty() => {
             format!("{fstype} does not take these options ({data}), or the filesystem is damaged")
         }
+        Some(libc::EINVAL) if fstype == "xfs" => {
+            let hint = "-o nouuid mounts it beside its twin; the kernel's log ('dmesg') says more";
+            let why = "it is damaged, or an XFS of the same UUID is mounted already";
+            return Error::refused(format!("cannot mount at {}", dir.display()), why)
+                .with_hint(hint);
+        }
         Some(libc::EINVAL) => format!("this is no {fstype} that can be mounted"),
         Some(libc::ENODEV) => format!("the kernel does not know {fstype}"),
         Some(libc::EUCLEAN) => "the filesystem is damaged".to_owned(),
