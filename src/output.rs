@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use comfy_table::{Cell as TableCell, CellAlignment, ContentArrangement, Table};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::ser::{SerializeMap, Serializer};
 
 use crate::error::{Context, Error, Result, printable};
 use crate::plan::{Observer, Step};
@@ -97,26 +97,35 @@ impl Output {
     /// Prints lines on stdout; control bytes are shown escaped.
     pub fn lines(&self, lines: &[String]) -> Result<()> {
         let lines = lines.iter().map(|line| printable(line) + "\n");
-        write_stdout(&lines.collect::<String>())
+        write_stdout(lines.collect::<String>().as_bytes())
     }
 
     /// Prints `values` under `key`, with the header that all JSON output has.
     pub fn json(&self, key: &str, values: &[impl Serialize]) -> Result<()> {
-        let values = serde_json::to_value(values)
+        #[derive(Serialize)]
+        struct Header {
+            command: &'static str,
+            schema: u32,
+        }
+        let mut text = Vec::new();
+        let write = |text: &mut Vec<u8>| {
+            let mut serializer = serde_json::Serializer::new(text);
+            let mut top = serializer.serialize_map(Some(2))?;
+            top.serialize_entry(
+                "lovol",
+                &Header {
+                    command: self.command,
+                    schema: SCHEMA,
+                },
+            )?;
+            top.serialize_entry(key, values)?;
+            SerializeMap::end(top)
+        };
+        write(&mut text)
             .map_err(io::Error::from)
             .doing("write", "JSON")?;
-        self.json_value(key, values)
-    }
-
-    /// The same for one value.
-    pub fn json_value(&self, key: &str, value: Value) -> Result<()> {
-        let mut top = Map::new();
-        top.insert(
-            "lovol".into(),
-            json!({"command": self.command, "schema": SCHEMA}),
-        );
-        top.insert(key.to_owned(), value);
-        write_stdout(&format!("{}\n", Value::Object(top)))
+        text.push(b'\n');
+        write_stdout(&text)
     }
 
     /// Shows what would be done.
@@ -132,7 +141,7 @@ impl Output {
             }
             value
         });
-        self.json_value("plan", steps.collect())
+        self.json("plan", &steps.collect::<Vec<_>>())
     }
 
     /// Prints an error with its hint.
@@ -216,7 +225,7 @@ pub fn table(
 ) -> Result<()> {
     let rows = rows
         .into_iter()
-        .map(|row| row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
+        .map(|row| row.into_iter().map(made_printable).collect::<Vec<_>>());
     if format.raw {
         let header =
             (!format.no_header).then(|| header.iter().map(|name| (*name).to_owned()).collect());
@@ -224,7 +233,7 @@ pub fn table(
             .into_iter()
             .chain(rows)
             .map(|row| format!("{}\n", raw_row(&row)));
-        return write_stdout(&lines.collect::<String>());
+        return write_stdout(lines.collect::<String>().as_bytes());
     }
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
@@ -253,7 +262,16 @@ pub fn table(
     }
     // No trailing blanks: they would wrap on a narrow terminal.
     let text = table.lines().map(|line| format!("{}\n", line.trim_end()));
-    write_stdout(&text.collect::<String>())
+    write_stdout(text.collect::<String>().as_bytes())
+}
+
+/// Most cells are plain ASCII, and there may be tens of thousands of them.
+fn made_printable(cell: String) -> String {
+    if cell.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        cell
+    } else {
+        printable(&cell)
+    }
 }
 
 /// A cell without text is a `-`, so that each row has the same number of words.
@@ -269,12 +287,9 @@ fn raw_row(row: &[String]) -> String {
 }
 
 /// Whoever reads our output may stop to (`lovol list | head`): that is no failure.
-fn write_stdout(text: &str) -> Result<()> {
+fn write_stdout(text: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.doing("write to", "stdout"),
     }

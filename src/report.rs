@@ -1,16 +1,20 @@
 //! What `list` and `show` show, as the same data for tables and JSON.
 
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::{AtFlags, Stat};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::Result;
 use crate::index::{Index, Trashed, Volume};
 use crate::name::Name;
+use crate::pool::place::snapshots_dir;
 use crate::pool::{Place, Pool};
 use crate::record::{Consistency, Record};
+use crate::sys::beneath;
 use crate::sys::loopdev::{self, Attached, FileId};
 use crate::sys::mountinfo;
 use crate::usage::Usage;
@@ -127,7 +131,8 @@ impl<'p> Reporter<'p> {
     pub fn volume(&self, name: &Name, volume: &Volume, with_snapshots: bool) -> VolumeReport {
         let Volume { record, snapshots } = volume;
         let place = Place::volume(name);
-        let seen = self.see(&place, record);
+        let image = self.pool.full_path(&place);
+        let seen = self.see(&image, record, self.look(&place));
         VolumeReport {
             name: name.clone(),
             uuid: record.uuid,
@@ -142,21 +147,51 @@ impl<'p> Reporter<'p> {
             device: seen.device.as_ref().map(Attached::path),
             direct_io: seen.device.as_ref().map(|device| device.direct_io),
             mountpoints: seen.dirs,
-            image: self.pool.full_path(&place),
+            image,
             snapshot_count: snapshots.len(),
-            snapshots: with_snapshots.then(|| {
-                let by_age = volume.by_age().into_iter();
-                by_age
-                    .map(|(snapshot, record)| self.snapshot(name, snapshot, record))
-                    .collect()
-            }),
+            snapshots: with_snapshots.then(|| self.snapshots(name, volume)),
         }
+    }
+
+    /// What `stat(2)` says of an image; nothing without root, as the directories are root's.
+    fn look(&self, place: &Place) -> Option<Stat> {
+        let path = place.path();
+        let dir = beneath::open_dir(self.pool.dir(), path.parent()?).ok()?;
+        look_in(&dir, path.file_name()?)
     }
 
     /// A snapshot.
     pub fn snapshot(&self, volume: &Name, name: &Name, record: &Record) -> SnapshotReport {
         let place = Place::snapshot(volume, name);
-        let seen = self.see(&place, record);
+        self.snapshot_with(
+            volume,
+            name,
+            record,
+            (self.pool.full_path(&place), self.look(&place)),
+        )
+    }
+
+    /// All snapshots of a volume: their directory is opened once, as there may be thousands.
+    fn snapshots(&self, name: &Name, volume: &Volume) -> Vec<SnapshotReport> {
+        let path = snapshots_dir(name);
+        let dir = beneath::open_dir(self.pool.dir(), &path).ok();
+        let path = self.pool.path().join(path);
+        let report = |(snapshot, record): (&Name, &Record)| {
+            let file = format!("{snapshot}.img");
+            let stat = dir.as_ref().and_then(|dir| look_in(dir, &file));
+            self.snapshot_with(name, snapshot, record, (path.join(file), stat))
+        };
+        volume.by_age().into_iter().map(report).collect()
+    }
+
+    fn snapshot_with(
+        &self,
+        volume: &Name,
+        name: &Name,
+        record: &Record,
+        (image, stat): (PathBuf, Option<Stat>),
+    ) -> SnapshotReport {
+        let seen = self.see(&image, record, stat);
         SnapshotReport {
             name: name.clone(),
             full_name: format!("{volume}@{name}"),
@@ -172,7 +207,7 @@ impl<'p> Reporter<'p> {
             extents: record.extents,
             device: seen.device.as_ref().map(Attached::path),
             mountpoints: seen.dirs,
-            image: self.pool.full_path(&place),
+            image,
         }
     }
 
@@ -186,23 +221,21 @@ impl<'p> Reporter<'p> {
             deleted: trashed.deleted,
             size: record.size,
             allocated: self
-                .see(&Place::TrashedVolume(id.to_owned()), record)
-                .allocated,
+                .look(&Place::TrashedVolume(id.to_owned()))
+                .map(|stat| allocated(&stat)),
             fstype: record.fs.to_string(),
             snapshot_count: trashed.volume.snapshots.len(),
         }
     }
 
-    fn see(&self, place: &Place, record: &Record) -> Seen {
-        let metadata = self.pool.look_at(place).ok();
-        let allocated = metadata
-            .as_ref()
-            .map(|metadata| std::os::unix::fs::MetadataExt::blocks(metadata) * 512);
-        let Some((usage, metadata)) = self.usage.as_ref().zip(metadata) else {
-            let dirs = if place.is_snapshot() {
+    fn see(&self, image: &Path, record: &Record, stat: Option<Stat>) -> Seen {
+        let allocated = stat.as_ref().map(allocated);
+        let Some((usage, stat)) = self.usage.as_ref().zip(stat) else {
+            // A snapshot's view is found by what only root may ask.
+            let dirs = if record.volume.is_some() {
                 Vec::new()
             } else {
-                dirs_by_path(&self.pool.full_path(place))
+                dirs_by_path(image)
             };
             return Seen {
                 allocated,
@@ -211,8 +244,10 @@ impl<'p> Reporter<'p> {
                 dirs,
             };
         };
-        // Formatting the UUID of each of 10,000 snapshots costs more than all the rest.
-        let id = FileId::from(&metadata);
+        let id = FileId {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        };
         let mut devices = usage.devices.iter();
         let device = devices
             .find(|device| device.file == id || is_reference(&device.reference, record.uuid));
@@ -229,6 +264,15 @@ impl<'p> Reporter<'p> {
                 .collect(),
         }
     }
+}
+
+/// What a file takes, in bytes.
+fn allocated(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0) * 512
+}
+
+fn look_in(dir: &OwnedFd, name: impl AsRef<Path>) -> Option<Stat> {
+    rustix::fs::statat(dir, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW).ok()
 }
 
 fn is_reference(reference: &str, uuid: Uuid) -> bool {
@@ -256,7 +300,7 @@ impl Seen {
 
 /// Where an image is mounted as far as anyone may see: sysfs names each device's file by its path.
 /// For showing only.
-fn dirs_by_path(image: &std::path::Path) -> Vec<String> {
+fn dirs_by_path(image: &Path) -> Vec<String> {
     let numbers = loopdev::bound_numbers().unwrap_or_default();
     let is_it = |number: &u32| {
         std::fs::read_to_string(format!("/sys/block/loop{number}/loop/backing_file")).is_ok_and(
