@@ -165,15 +165,14 @@ fn freeze_all(wards: &[Ward]) -> Result<(), (&Ward, io::Error)> {
 /// Thaws what is frozen by us, last first; the first error, after trying all.
 fn thaw_all(wards: &[Ward]) -> io::Result<()> {
     let mut result = Ok(());
-    for ward in wards
-        .iter()
-        .rev()
-        .filter(|ward| ward.marker.state() == State::Frozen)
-    {
-        match thaw(ward) {
-            Ok(()) => {}
-            Err(error) => result = result.and(Err(error)),
-        }
+    for ward in wards.iter().rev() {
+        let thawed = match ward.marker.state() {
+            State::Frozen => thaw(ward),
+            // By the guardian: what is frozen now, if it is, is somebody else's.
+            State::Thawed => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            State::Idle | State::Intent | State::NotOurs => Ok(()),
+        };
+        result = result.and(thawed);
     }
     result
 }

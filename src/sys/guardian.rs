@@ -113,9 +113,13 @@ fn guard(parent: &OwnedFd, wards: &[Ward], deadline: Duration) {
         if started.elapsed() >= deadline {
             for (ward, is_thawed) in wards.iter().zip(&mut is_thawed_by_us) {
                 // Once for each: a second thaw could only hit somebody else's freeze.
-                *is_thawed |= !*is_thawed
+                if !*is_thawed
                     && ward.marker.state().may_be_frozen()
-                    && ioctl::thaw(&ward.root).is_ok();
+                    && ioctl::thaw(&ward.root).is_ok()
+                {
+                    *is_thawed = true;
+                    ward.marker.set(State::Thawed);
+                }
             }
         }
     }
