@@ -117,7 +117,7 @@ impl<'p> ToVolume<'p> {
         steps.extend(self.uuid_step());
         let index = self.pool.index()?;
         if index.volumes.contains_key(&self.to) {
-            let id = trash::new_id(&index, &self.to, crate::time::now());
+            let id = trash::new_id(&index, &self.to, crate::time::now_in_seconds());
             let record = self.parent.child();
             steps.extend(self.replacement(&id, &index, &record));
         }
@@ -170,7 +170,7 @@ impl<'p> ToVolume<'p> {
         let mut edit = Edit::begin(self.pool)?;
         trash::must_be_unused(self.pool, &edit.index, &self.to)?;
         old.lease(&format!("volume {}", self.to))?;
-        let id = trash::new_id(&edit.index, &self.to, crate::time::now());
+        let id = trash::new_id(&edit.index, &self.to, crate::time::now_in_seconds());
         let steps = self.replacement(&id, &edit.index, record);
         let (make_dir, rest) = steps.split_at(1);
         edit.carry_out(make_dir, observer)?;
@@ -226,7 +226,7 @@ impl<'p> ToVolume<'p> {
         steps.push(Step::Trash {
             volume: self.to.clone(),
             id: id.to_owned(),
-            deleted: crate::time::now(),
+            deleted: crate::time::now_in_seconds(),
         });
         steps.push(Step::AddVolume {
             volume: self.to.clone(),

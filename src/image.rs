@@ -27,6 +27,7 @@ pub struct NewImage {
 impl NewImage {
     /// Makes an empty one on the pool's filesystem, to be named `place` later.
     pub fn for_place(pool: &Pool, place: &Place) -> Result<Self> {
+        pool.must_not_be_frozen()?;
         let shown = pool.full_path(place);
         let parent = if place.is_snapshot() {
             "snapshots"

@@ -113,13 +113,15 @@ impl Index {
         struct Version {
             version: u32,
         }
-        let garbled = |error: serde_json::Error| Unreadable::Garbled(error.to_string());
-        // The version first: a newer form may differ in anything else.
-        let Version { version } = serde_json::from_slice(text).map_err(garbled)?;
-        if version > VERSION {
-            return Err(Unreadable::Newer(version));
+        match serde_json::from_slice::<Self>(text) {
+            Ok(index) if index.version > VERSION => Err(Unreadable::Newer(index.version)),
+            Ok(index) => Ok(index),
+            // A newer form may differ in anything but this.
+            Err(error) => match serde_json::from_slice(text) {
+                Ok(Version { version }) if version > VERSION => Err(Unreadable::Newer(version)),
+                _ => Err(Unreadable::Garbled(error.to_string())),
+            },
         }
-        serde_json::from_slice(text).map_err(garbled)
     }
 
     /// A volume by name.

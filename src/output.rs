@@ -296,6 +296,6 @@ fn write_stdout(text: &[u8]) -> Result<()> {
 }
 
 /// There is nobody left to tell when stderr fails.
-fn write_stderr(text: &str) {
+pub fn write_stderr(text: &str) {
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }

@@ -29,11 +29,9 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // parse-size also takes spaces and underscores between digits: a typing error here.
-        if text
-            .bytes()
-            .any(|byte| !byte.is_ascii_alphanumeric() && byte != b'.')
-        {
+        // parse-size also takes spaces and underscores between digits, and exponents: typing errors.
+        let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit() || digit == '.');
+        if !unit.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             return Err(EXPECTED.into());
         }
         let is_decimal = text.ends_with(['b', 'B']);
@@ -116,7 +114,8 @@ mod tests {
     #[test]
     fn what_is_not_a_size_is_refused() {
         for text in [
-            "", "0", "-1", "+5G", "1.5X", "99E", "G", "1 G", "1_000", "0x10", "1e3Z", "5GG", "nan",
+            "", "0", "-1", "+5G", "1.5X", "99E", "G", "1 G", "1_000", "0x10", "1e3", "1e3", "1e3Z",
+            "5GG", "nan",
         ] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }

@@ -9,6 +9,12 @@ pub fn now() -> Timestamp {
     to_microseconds(Timestamp::now())
 }
 
+/// Now, to the second: what a name made of it says.
+pub fn now_in_seconds() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
 /// A time without what is finer than a microsecond.
 pub fn to_microseconds(time: Timestamp) -> Timestamp {
     time.round(Unit::Microsecond).unwrap_or(time)

@@ -217,7 +217,7 @@ impl Deletion {
         for (lock, what) in &locks {
             lock.lease(what)?;
         }
-        let (steps, ids) = self.plan(&edit.index, crate::time::now());
+        let (steps, ids) = self.plan(&edit.index, crate::time::now_in_seconds());
         edit.carry_out(&steps, observer)?;
         Ok(ids)
     }

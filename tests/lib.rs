@@ -11,6 +11,13 @@
     reason = "a test fails by panicking, and its name says what it is about"
 )]
 
+mod cuts;
+mod faults_devices;
+mod faults_freeze;
+mod faults_input;
+mod faults_kill;
+mod faults_plan;
+mod faults_pool;
 mod generated;
 mod groups;
 mod pools;

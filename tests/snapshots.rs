@@ -165,7 +165,7 @@ fn a_snapshot_under_a_writer_is_whole_and_the_writer_goes_on() {
     let pool = TestPool::new();
     for fs in GUESTS {
         mounted(&pool, fs, fs);
-        let writer = Writer::start(&pool.temp().join(fs));
+        let writer = Writer::start(pool.temp().join(fs));
         for number in 0..5 {
             pool.lovol(&format!("snapshot {fs}@{number}")).ok_any();
         }
@@ -342,7 +342,7 @@ fn nothing_is_frozen_for_long_with_many_extents() {
     mounted(&pool, "home", "ext4");
     // Every other block of 80 MiB: 10,000 extents.
     pool.sh("fio --name=x --filename=$TEMP/home/big --size=80M --bs=4k --rw=write:4k --direct=1 --ioengine=psync > /dev/null");
-    let writer = Writer::start(&pool.temp().join("home"));
+    let writer = Writer::start(pool.temp().join("home"));
     pool.lovol("snapshot home@first").ok_any();
     writer.forget_worst();
     let taken = pool.lovol("snapshot home@a -J").json();

@@ -457,3 +457,20 @@ fn a_refused_detach_changes_nothing() {
     );
     pool.lovol("detach vm").ok("");
 }
+
+#[test]
+fn a_reflinked_image_with_small_blocks_is_mounted_again() {
+    let pool = TestPool::new();
+    pool.lovol("create vm 64M --fs none").ok_any();
+    let device = pool.lovol("attach vm").ok_any();
+    pool.sh(&format!("mkfs.ext4 -q -b 1024 {device}"));
+    pool.lovol("snapshot vm@a").ok_any();
+    pool.lovol("detach vm").ok("");
+    // A device of a reflinked file may have sectors of 4096 bytes, unless others are asked for.
+    pool.lovol("attach vm").ok_any();
+    pool.lovol("mount vm").arg(pool.dir("m")).ok("");
+    pool.lovol("umount vm").ok("");
+    pool.lovol("detach vm").ok("");
+    pool.lovol("mount vm").arg(pool.dir("m")).ok("");
+    pool.lovol("mount vm@a").arg(pool.dir("n")).ok("");
+}

@@ -62,7 +62,7 @@ impl Delete {
         let index = pool.index()?;
         let deletion = self.deletion(&pool, &index)?;
         deletion.check(&pool, &index)?;
-        let plan = || Ok(deletion.plan(&index, crate::time::now()).0);
+        let plan = || Ok(deletion.plan(&index, crate::time::now_in_seconds()).0);
         if context.shows(plan)? {
             return Ok(());
         }

@@ -24,8 +24,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::cli::{Cli, Globals};
-use crate::error::{Error, Result};
-use crate::output::Output;
+use crate::error::{Error, Result, printable};
+use crate::output::{Output, write_stderr};
 use crate::plan::{Observer, Step};
 use crate::pool::{DEFAULT_DIR, Pool, init as pool_init};
 use crate::target::Target;
@@ -210,13 +210,23 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(&arguments)
 }
 
+/// What was typed stands in clap's message, and a terminal must not obey it.
+fn print_usage_error(error: &clap::Error) {
+    let text = error.render().to_string();
+    let lines = text.lines().map(|line| printable(line) + "\n");
+    write_stderr(&lines.collect::<String>());
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
     let cli = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => {
-            // clap prints help to stdout with code 0, errors to stderr with code 2.
-            drop(error.print());
+            if error.use_stderr() {
+                print_usage_error(&error);
+            } else {
+                drop(error.print());
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };

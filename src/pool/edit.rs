@@ -28,6 +28,7 @@ pub struct Edit<'p> {
 impl<'p> Edit<'p> {
     /// Waits for the pool's lock, reads the index, and finishes what a killed lovol has begun.
     pub fn begin(pool: &'p Pool) -> Result<Self> {
+        pool.must_not_be_frozen()?;
         let lock = Lock::of_pool(pool)?;
         let index = pool.index()?;
         let mut edit = Self {
@@ -147,7 +148,9 @@ impl<'p> Edit<'p> {
                 unless_done(beneath::unlink(dir, path), libc::ENOENT).doing("remove", path)
             }
             Step::RemoveDir { path } => {
-                unless_done(beneath::remove_dir(dir, path), libc::ENOENT).doing("remove", path)
+                // Somebody else's file in it is no reason to stop; `check` names it.
+                let removed = unless_done(beneath::remove_dir(dir, path), libc::ENOTEMPTY);
+                unless_done(removed, libc::ENOENT).doing("remove", path)
             }
             Step::Move { from, to } => self.apply_move(from, to),
             Step::Exchange { path, with, uuid } => self.apply_exchange(path, with, *uuid),

@@ -16,6 +16,7 @@ pub mod lock;
 pub mod place;
 pub mod safety;
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -28,8 +29,8 @@ use uuid::Uuid;
 
 use crate::error::{Context, Error, Result};
 use crate::index::{Index, Unreadable};
-use crate::sys::beneath;
 use crate::sys::loopdev::FileId;
+use crate::sys::{beneath, tryout};
 
 pub use edit::Edit;
 pub use place::Place;
@@ -59,6 +60,7 @@ pub struct Pool {
     dir: OwnedFd,
     device: u64,
     settings: Settings,
+    is_known_writable: Cell<bool>,
     /// How long to wait for a lock.
     pub wait: Duration,
 }
@@ -89,6 +91,7 @@ impl Pool {
             dir,
             device,
             settings,
+            is_known_writable: Cell::new(false),
             wait,
         })
     }
@@ -110,6 +113,26 @@ impl Pool {
             ));
         }
         Ok(settings)
+    }
+
+    /// Makes sure, once, that writing to the pool does not hang: somebody (a backup agent) may have
+    /// frozen its filesystem.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when it does not come to life in time.
+    pub fn must_not_be_frozen(&self) -> Result<()> {
+        if self.is_known_writable.get() {
+            return Ok(());
+        }
+        if !tryout::comes_back(&self.dir, self.wait).doing("try", &self.path)? {
+            return Err(Error::Locked {
+                what: format!("the filesystem of the pool {}", self.path.display()),
+                holder: Some("another program, which froze it".into()),
+                waited: self.wait,
+            });
+        }
+        self.is_known_writable.set(true);
+        Ok(())
     }
 
     /// Its directory, absolute and without symlinks.

@@ -35,7 +35,7 @@ pub struct Job<'a> {
     pub way: &'a Way,
 }
 
-/// Takes one image, and makes that durable.
+/// Takes one image; making it durable is left to who names it.
 pub fn take(job: Job<'_>, limits: Limits, observer: &dyn Observer) -> Result<Taken> {
     let mut taken = take_all(&[job], limits, observer)?;
     // One job, one result.
@@ -193,7 +193,9 @@ impl<'a> Taking<'a> {
         let mut last = Duration::MAX;
         for pass in 0..PASSES {
             let started = Instant::now();
-            reflink::clone_data(self.source.file, self.destination, self.size, |done| {
+            // The last block is left to the last call: so the clone's length proves that it came.
+            let length = self.size.saturating_sub(1) / 4096 * 4096;
+            reflink::clone_data(self.source.file, self.destination, length, |done| {
                 if pass == 0 {
                     self.observer.progress(&what, done, self.size);
                 }
@@ -258,7 +260,7 @@ impl<'a> Taking<'a> {
         })
     }
 
-    /// A clone that is not as long as its source is none; then makes it durable.
+    /// A clone that is not as long as its source is none.
     fn verify(&self) -> Result<()> {
         let length = self
             .destination
@@ -271,7 +273,7 @@ impl<'a> Taking<'a> {
                 format!("the kernel cloned {length} of {} bytes", self.size),
             ));
         }
-        rustix::fs::fsync(self.destination).doing("write back the clone of", &self.source.name)
+        Ok(())
     }
 
     fn clone_error(&self, error: std::io::Error) -> Error {

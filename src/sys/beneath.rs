@@ -153,7 +153,10 @@ pub fn unlink(dir: impl AsFd, path: &Path) -> io::Result<()> {
 pub fn make_dir(dir: impl AsFd, path: &Path) -> io::Result<()> {
     let (parent, name) = parent(&dir, path)?;
     rustix::fs::mkdirat(&parent, &name, Mode::RWXU)?;
-    sync(&parent)
+    sync(&parent).inspect_err(|_| {
+        // Not known to be durable is not made.
+        let _ = rustix::fs::unlinkat(&parent, &name, AtFlags::REMOVEDIR);
+    })
 }
 
 /// Removes an empty directory beneath `dir`.

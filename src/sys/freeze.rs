@@ -15,6 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::sys::guardian::{Guardian, Ward};
 use crate::sys::ioctl;
 use crate::sys::marker::State;
+use crate::sys::rcu::Expedited;
 
 /// How a freeze went.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +97,8 @@ fn attempt(
     let signals = Blocked::all()
         .doing("block", "signals")
         .map_err(Failure::Error)?;
-    let guardian = Guardian::start(wards, limit)
+    let expedited = Expedited::begin();
+    let guardian = Guardian::start(wards, expedited.as_ref(), limit)
         .doing("fork", "the guardian")
         .map_err(Failure::Error)?;
     // Without the right to lock memory the freeze is as safe, only less surely short.
@@ -107,6 +109,7 @@ fn attempt(
     let worked = frozen.is_ok().then(|| work(Deadline(started + limit)));
     let thawed = thaw_all(wards);
     let time = started.elapsed();
+    drop(expedited);
     let _ = nix::sys::mman::munlockall();
     if wards
         .iter()
@@ -213,7 +216,7 @@ fn freeze_failure(name: &str, error: io::Error) -> Failure {
                 format!("cannot freeze {name}"),
                 "its filesystem could not write everything back",
             )
-            .with_hint("the kernel's log ('dmesg') says why; unmount it and check it"),
+            .with_hint("the kernel's log ('dmesg') says why: a full pool is one reason"),
         ),
         _ => Failure::Error(Error::io("freeze", name, error)),
     }

@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 
 use crate::sys::ioctl;
 use crate::sys::marker::{Marker, State};
+use crate::sys::rcu::Expedited;
 
 /// Past the deadline, how long it waits between two tries.
 const RETRY: Duration = Duration::from_millis(20);
@@ -50,15 +51,25 @@ pub struct Guardian {
 
 impl Guardian {
     /// Forks the guardian, which thaws `deadline` from now at the latest.
-    pub fn start(wards: &[Ward], deadline: Duration) -> io::Result<Self> {
+    ///
+    /// What `expedited` has switched on is switched off by whoever of the two comes to it last.
+    pub fn start(
+        wards: &[Ward],
+        expedited: Option<&Expedited>,
+        deadline: Duration,
+    ) -> io::Result<Self> {
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         let pid = ioctl::fork(|| {
             let mut keep: Vec<BorrowedFd<'_>> = vec![reader.as_fd()];
             for ward in wards {
                 keep.extend([ward.root.as_fd(), ward.marker.as_fd()]);
             }
+            keep.extend(expedited.map(AsFd::as_fd));
             ioctl::close_all_but(&keep);
             guard(&reader, wards, deadline);
+            if let Some(expedited) = expedited {
+                expedited.restore();
+            }
         })?;
         Ok(Self {
             pid,
@@ -125,11 +136,11 @@ fn guard(parent: &OwnedFd, wards: &[Ward], deadline: Duration) {
     }
 }
 
-/// Waits until the parent has died (true) or the time is over (false).
-fn wait_for_end(parent: &OwnedFd, time: Duration) -> bool {
+/// Waits until whoever holds the pipe's other end has died (true) or the time is over (false).
+pub(super) fn wait_for_end(parent: &OwnedFd, time: Duration) -> bool {
     let mut polled = [PollFd::new(parent.as_fd(), PollFlags::POLLIN)];
-    let milliseconds = u16::try_from(time.as_millis().max(1)).unwrap_or(u16::MAX);
-    let timeout = PollTimeout::from(milliseconds);
+    let timeout =
+        PollTimeout::try_from(time.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
     matches!(nix::poll::poll(&mut polled, timeout), Ok(1..))
 }
 

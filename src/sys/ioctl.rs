@@ -108,10 +108,23 @@ pub fn block_size_bytes(device: impl AsFd) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// The number of extents of a file, dirty pages written back first (`FIEMAP` asked for a count).
+/// The number of extents of a file.
 ///
-/// Source: Documentation/filesystems/fiemap.rst: with room for no extent the kernel only counts.
+/// XFS keeps count (`FS_IOC_FSGETXATTR`, fsx_nextents).  Elsewhere `FIEMAP` counts, dirty pages
+/// written back first; it looks every extent of a reflinked file up in the reference counts, which
+/// for 100,000 of them holds up whoever writes for a third of a second.
 pub fn extent_count(file: impl AsFd) -> io::Result<u64> {
+    // struct fsxattr of linux/fs.h: xflags, extsize, nextents, projid, cowextsize, padding.
+    let mut attributes = [0_u32; 7];
+    let asked = ioctl_ptr(&file, ioctl::FS_IOC_FSGETXATTR, attributes.as_mut_ptr());
+    match asked {
+        Ok(_) if attributes[2] > 0 => Ok(u64::from(attributes[2])),
+        _ => count_by_fiemap(file),
+    }
+}
+
+/// Source: Documentation/filesystems/fiemap.rst: with room for no extent the kernel only counts.
+fn count_by_fiemap(file: impl AsFd) -> io::Result<u64> {
     #[repr(C)]
     struct Fiemap {
         start: u64,

@@ -127,10 +127,8 @@ pub fn device_path(number: u32) -> PathBuf {
 pub fn all_attached() -> Result<Vec<Attached>> {
     let mut attached = Vec::new();
     for number in bound_numbers()? {
-        // It may go while we look, which is an answer too.
-        if let Ok(Some(device)) = status(number) {
-            attached.push(device);
-        }
+        // One that cannot be asked may be bound to anything: that is no answer to go on with.
+        attached.extend(status(number).doing("ask", device_path(number))?);
     }
     attached.sort_by_key(|device| device.number);
     Ok(attached)
@@ -156,8 +154,10 @@ pub fn status(number: u32) -> io::Result<Option<Attached>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let device = match rustix::fs::open(device_path(number), flags, Mode::empty()) {
         Ok(device) => device,
-        // In rundown, or its node is missing: not bound.
-        Err(rustix::io::Errno::NXIO | rustix::io::Errno::NOENT) => return Ok(None),
+        // In rundown: not bound.
+        Err(rustix::io::Errno::NXIO) => return Ok(None),
+        // In a container the node may be missing, and the device bound all the same.
+        Err(rustix::io::Errno::NOENT) if !is_bound(number) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     match ioctl::loop_status(&device) {
@@ -362,5 +362,9 @@ pub fn wait_until_gone(attached: &Attached) -> Result<()> {
 /// Asks sysfs first: opening the device would make us one more user that it waits for.
 fn is_still_bound(attached: &Attached) -> bool {
     is_bound(attached.number)
-        && matches!(status(attached.number), Ok(Some(now)) if now.file == attached.file)
+        && match status(attached.number) {
+            Ok(Some(now)) => now.file == attached.file,
+            Ok(None) => false,
+            Err(_) => true,
+        }
 }

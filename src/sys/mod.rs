@@ -11,5 +11,7 @@ pub mod marker;
 pub mod mount;
 pub mod mountinfo;
 pub mod probe;
+pub mod rcu;
 pub mod reflink;
 pub mod tool;
+pub mod tryout;

@@ -133,6 +133,7 @@ fn mount_error(error: io::Error, dir: &Path, fstype: &str, data: &str) -> Error 
         }
         Some(libc::EINVAL) => format!("this is no {fstype} that can be mounted"),
         Some(libc::ENODEV) => format!("the kernel does not know {fstype}"),
+        Some(libc::EBUSY) => "its device is mounted elsewhere with other options".to_owned(),
         Some(libc::EUCLEAN) => "the filesystem is damaged".to_owned(),
         _ => return Error::io("mount at", dir, error),
     };

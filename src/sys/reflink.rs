@@ -4,16 +4,11 @@
 
 use std::fs::File;
 use std::io;
+use std::time::{Duration, Instant};
 
 use rustix::fs::SeekFrom;
 
 use crate::sys::ioctl;
-
-/// What one call clones while the source is in use.
-///
-/// The kernel holds the source's lock for the whole call, and writers wait for it: 4 MiB keeps
-/// that at tens of milliseconds even where each block is an extent of its own.
-pub const SMALL_RANGE: u64 = 4 << 20;
 
 /// What one call clones while the source is frozen: nobody writes, but between two calls we can
 /// look at the clock.
@@ -51,19 +46,54 @@ pub fn clone_data(
     length: u64,
     mut progress: impl FnMut(u64),
 ) -> io::Result<()> {
+    let mut pace = Pace::default();
     let mut at = 0;
     while let Some((from, to)) = next_data(source, at, length)? {
         // Whole blocks, so that the clone stays aligned whatever the holes are.
-        let from = from - from % 4096;
+        at = from - from % 4096;
         let to = to.next_multiple_of(4096).min(length);
-        clone_in_steps(source, destination, (from, to - from), SMALL_RANGE, || {
-            progress(from);
-            true
-        })?;
-        at = to;
+        while at < to {
+            progress(at);
+            let now = pace.step.min(to - at);
+            let started = Instant::now();
+            ioctl::clone_range(source, destination, at, now)?;
+            pace.adapt(now, started.elapsed());
+            at += now;
+        }
     }
     progress(length);
     Ok(())
+}
+
+/// How much one call clones while the source is in use.
+///
+/// The kernel holds the source's lock for the whole call, and writers wait for it.  How long that
+/// is depends on the extents, of which 4 MiB can hold one or a thousand: so the clock decides.
+struct Pace {
+    step: u64,
+}
+
+impl Pace {
+    const LEAST: u64 = 64 << 10;
+    const MOST: u64 = 1 << 30;
+    /// A call that took longer is followed by a smaller one.  Half of this target made more
+    /// stalls, not shorter ones, in measurements with 100,000 extents.
+    const LONG: Duration = Duration::from_millis(10);
+    const SHORT: Duration = Duration::from_micros(2500);
+
+    fn adapt(&mut self, cloned: u64, time: Duration) {
+        if time > Self::LONG {
+            self.step = (self.step / 2).max(Self::LEAST);
+        } else if time < Self::SHORT && cloned == self.step {
+            self.step = (self.step * 2).min(Self::MOST);
+        }
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { step: 256 << 10 }
+    }
 }
 
 /// The next run of data at or after `at`, within `length` (`lseek(2)`, `SEEK_DATA`).

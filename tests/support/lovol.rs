@@ -61,6 +61,54 @@ impl Lovol {
         self
     }
 
+    /// The same, run by another program: the last of `wrapper`'s arguments are lovol and its own.
+    pub(crate) fn under(mut self, wrapper: &[&OsStr]) -> Self {
+        let mut command = Command::new(wrapper[0]);
+        command
+            .args(&wrapper[1..])
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .env_clear();
+        for (name, value) in self.command.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        if let Some(dir) = self.command.get_current_dir() {
+            command.current_dir(dir);
+        }
+        self.command = command;
+        self
+    }
+
+    /// The same under strace, which writes its log to `log`; its options are split at white space.
+    ///
+    /// Without `-f` only lovol itself is traced, neither its guardian nor its tools.
+    pub(crate) fn strace(self, log: impl AsRef<Path>, options: &str) -> Self {
+        let log = log.as_ref().as_os_str();
+        let mut wrapper: Vec<&OsStr> = vec!["strace".as_ref(), "-o".as_ref(), log];
+        wrapper.extend(options.split_whitespace().map(OsStr::new));
+        self.under(&wrapper)
+    }
+
+    /// The same in a mount namespace of its own, in which `script` has run before.
+    pub(crate) fn in_namespace(self, script: &str) -> Self {
+        let own = self.command.get_current_dir().unwrap_or(Path::new("/"));
+        let leave_others = leave_others(own);
+        let script = format!("set -e; {leave_others}; {script}; exec \"$0\" \"$@\"");
+        let words = ["unshare", "--mount", "--propagation=private", "bash", "-c"];
+        let mut wrapper: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
+        wrapper.push(script.as_ref());
+        self.under(&wrapper)
+    }
+
+    /// The same with `dir` in the place of `/run/lovol`: what it leaves there concerns no other
+    /// test.
+    pub(crate) fn with_markers_in(self, dir: impl AsRef<Path>) -> Self {
+        let dir = dir.as_ref().display();
+        self.in_namespace(&format!(
+            "mkdir -p -m 0700 /run/lovol; mount --bind {dir} /run/lovol"
+        ))
+    }
+
     /// It succeeds and prints exactly this.
     #[track_caller]
     pub(crate) fn ok(self, stdout: &str) {
@@ -116,4 +164,14 @@ impl Lovol {
     pub(crate) fn start(mut self) -> Running {
         Running::start(&mut self.command, self.input)
     }
+}
+
+/// What a new mount namespace is to do first: it has copies of all mounts, and would keep those of
+/// other tests mounted when they are gone from everywhere else.
+pub(crate) fn leave_others(own: &Path) -> String {
+    format!(
+        "awk -v own={}/ 'index($5, \"/lovol-test.\") && index($5, own) != 1 {{ print $5 }}' \
+         /proc/self/mountinfo | tac | xargs -r -n 1 umount --lazy",
+        own.display()
+    )
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::command::{bash, finish};
+use super::command::{Running, bash, finish};
 use super::lovol::{Lovol, lovol};
 use super::machine::{LoopDevice, Mount, require_root};
 use super::scratch::Scratch;
@@ -77,6 +77,27 @@ impl TestPool {
             .env("LOVOL_POOL", &self.path)
             .env("TEMP", self.temp());
         finish(command.current_dir(self.temp())).expect_success()
+    }
+
+    /// The same, returning while it runs.
+    #[track_caller]
+    pub(crate) fn start(&self, script: &str) -> Running {
+        let mut command = bash(script);
+        command
+            .env("POOL", &self.path)
+            .env("LOVOL_POOL", &self.path)
+            .env("TEMP", self.temp());
+        Running::start(command.current_dir(self.temp()), Vec::new())
+    }
+
+    /// A volume that is mounted at a directory of its own name, which is returned.
+    #[track_caller]
+    pub(crate) fn mounted(&self, name: &str, size_and_options: &str) -> PathBuf {
+        let dir = self.dir(name);
+        self.lovol(&format!("create {name} {size_and_options}"))
+            .ok_any();
+        self.lovol("mount").arg(name).arg(&dir).ok_any();
+        dir
     }
 
     /// The pool's directory.

@@ -13,17 +13,22 @@ use super::pool::TestPool;
 pub(crate) fn ensure_unchanged<T>(pool: &TestPool, action: impl FnOnce() -> T) -> T {
     let before = state(pool);
     let result = action();
-    let after = state(pool);
-
-    let gone = before.difference(&after).map(|line| format!("- {line}\n"));
-    let come = after.difference(&before).map(|line| format!("+ {line}\n"));
-    let changes: String = gone.chain(come).collect();
-    assert!(changes.is_empty(), "it was to change nothing:\n{changes}");
+    ensure_state(pool, &before);
     result
 }
 
+/// Fails if the pool, its loop devices or its mounts are not as they were.
+#[track_caller]
+pub(crate) fn ensure_state(pool: &TestPool, before: &BTreeSet<String>) {
+    let after = state(pool);
+    let gone = before.difference(&after).map(|line| format!("- {line}\n"));
+    let come = after.difference(before).map(|line| format!("+ {line}\n"));
+    let changes: String = gone.chain(come).collect();
+    assert!(changes.is_empty(), "it was to change nothing:\n{changes}");
+}
+
 /// One line for each file, loop device and mount.
-fn state(pool: &TestPool) -> BTreeSet<String> {
+pub(crate) fn state(pool: &TestPool) -> BTreeSet<String> {
     let attached: Vec<_> = pool.loops().into_iter().map(|device| device.file).collect();
     let files = everything_in(pool.path());
     let files = files

@@ -1,0 +1,448 @@
+//! Bad days of a pool: it is full, its disk fails, its index is broken, somebody worked in it by
+//! hand, or planted something.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Lovol, Round, TestPool, Trace, ensure_state, ensure_unchanged, state};
+
+/// Runs `command` once for each call of `syscall` that it makes, which fails with `errno` then.
+///
+/// The first run that is not hit ends it, and must succeed.
+#[track_caller]
+fn fails_at_each(pool: &TestPool, syscall: &str, errno: &str, command: impl Fn() -> Lovol) {
+    let log = pool.temp().join("strace");
+    let before = state(pool);
+    for nth in 1.. {
+        let options = format!("-e trace={syscall} -e inject={syscall}:error={errno}:when={nth}");
+        let finished = command().strace(&log, &options).finish();
+        let trace = Trace::read(&log);
+        if trace.injected() == 0 {
+            assert!(finished.status.success(), "{finished}");
+            assert!(nth > 2, "it makes no such calls");
+            return;
+        }
+        let hit = trace
+            .lines()
+            .iter()
+            .find(|line| line.contains("(INJECTED)"))
+            .unwrap();
+        // What is said to people is not what is done.
+        if hit.starts_with("write(1,") || hit.starts_with("write(2,") {
+            return;
+        }
+        assert_eq!(finished.code(), Some(1), "{nth}: {hit}\n{finished}");
+        assert!(finished.stderr.contains("error: "), "{finished}");
+        ensure_state(pool, &before);
+        pool.lovol("check").ok("");
+    }
+}
+
+#[test]
+fn a_create_whose_fsync_fails_leaves_nothing() {
+    let pool = TestPool::new();
+    fails_at_each(&pool, "fsync", "EIO", || {
+        pool.lovol("create new 20M --fs ext4")
+    });
+}
+
+#[test]
+fn a_snapshot_whose_fsync_fails_leaves_nothing() {
+    let pool = TestPool::new();
+    pool.mounted("home", "20M --fs ext4");
+    fails_at_each(&pool, "fsync", "EIO", || pool.lovol("snapshot home@a"));
+}
+
+#[test]
+fn a_clone_whose_fsync_fails_leaves_nothing() {
+    let pool = TestPool::new();
+    pool.lovol("create home 20M --fs ext4").ok_any();
+    fails_at_each(&pool, "fsync", "EIO", || pool.lovol("clone home copy"));
+}
+
+#[test]
+fn a_snapshot_whose_guest_cannot_write_back_leaves_nothing() {
+    let pool = TestPool::new();
+    pool.mounted("home", "20M --fs ext4");
+    fails_at_each(&pool, "syncfs", "EIO", || pool.lovol("snapshot home@a"));
+}
+
+#[test]
+fn a_write_without_space_leaves_the_old_index() {
+    let pool = TestPool::new();
+    pool.lovol("create home 1M --fs none").ok_any();
+    fails_at_each(&pool, "write", "ENOSPC", || {
+        pool.lovol("create new 1M --fs none")
+    });
+    fails_at_each(&pool, "write", "ENOSPC", || pool.lovol("snapshot home@a"));
+}
+
+#[test]
+fn a_record_that_cannot_be_set_leaves_nothing() {
+    let pool = TestPool::new();
+    pool.lovol("create home 1M --fs none").ok_any();
+    let log = pool.temp().join("strace");
+    for words in ["create new 1M --fs none", "snapshot home@a"] {
+        ensure_unchanged(&pool, || {
+            let options = "-e trace=fsetxattr -e inject=fsetxattr:error=ENOSPC";
+            let said = pool.lovol(words).strace(&log, options).fails(1, "");
+            assert!(said.contains("hint: "), "{said}");
+        });
+    }
+}
+
+#[test]
+fn a_full_pool_refuses_and_keeps_what_it_has() {
+    // The least that mkfs.xfs makes.
+    let pool = TestPool::sized(300 << 20);
+    let home = pool.mounted("home", "20M --fs ext4");
+    pool.sh("echo precious > $TEMP/home/letter; umount $TEMP/home");
+    pool.lovol("snapshot home@keep").ok_any();
+    pool.sh("for size in 1M 64K 4K; do
+           dd if=/dev/zero of=$POOL/fill.$size bs=$size 2>/dev/null || true
+           sync --file-system $POOL
+         done");
+
+    let mut failed = 0;
+    for round in 0..40 {
+        let before = state(&pool);
+        let command = pool.lovol("snapshot").arg(format!("home@s{round}"));
+        let finished = command.finish();
+        if finished.status.success() {
+            continue;
+        }
+        failed += 1;
+        assert_eq!(finished.code(), Some(1), "{finished}");
+        assert!(finished.stderr.contains("No space left"), "{finished}");
+        assert!(finished.stderr.contains("full"), "{finished}");
+        ensure_state(&pool, &before);
+    }
+    assert!(failed > 0, "the pool is not full");
+
+    pool.sh("rm $POOL/fill.*");
+    pool.lovol("check").ok("");
+    pool.lovol("snapshot home@after").ok("home@after\n");
+    pool.lovol("mount home").arg(home).ok_any();
+    assert_eq!(pool.sh("cat $TEMP/home/letter"), "precious");
+}
+
+/// A pool with two volumes, three snapshots, and something in the trash.
+#[track_caller]
+fn filled() -> TestPool {
+    let pool = TestPool::new();
+    for words in [
+        "create home 20M --fs ext4",
+        "create var 1M --fs none",
+        "create gone 1M --fs none",
+        "snapshot home@a",
+        "snapshot home@b",
+        "snapshot gone@a",
+        "delete -r gone",
+    ] {
+        pool.lovol(words).ok_any();
+    }
+    pool
+}
+
+#[track_caller]
+fn listed(pool: &TestPool) -> (Value, Value) {
+    let volumes = pool.lovol("list -a -J").json();
+    let mut trash = pool.lovol("list --trash -J").json();
+    // Its name in the trash knows the second only.
+    trash["trash"][0]["deleted"].take();
+    (volumes, trash)
+}
+
+#[test]
+fn a_broken_index_is_rebuilt_from_the_images() {
+    let pool = filled();
+    let before = listed(&pool);
+    for damage in [
+        "truncate -s 0 $POOL/index.json",
+        "truncate -s 100 $POOL/index.json",
+        "head -c 1000 /dev/urandom > $POOL/index.json",
+        "echo '{}' > $POOL/index.json",
+        "rm $POOL/index.json",
+        "sed -i s/home/h0me/g $POOL/index.json",
+        "sed -i 's/\"volumes\":{/\"volumes\":{\"..\":{},/' $POOL/index.json",
+        "python3 -c 'print(\"[\" * 100000)' > $POOL/index.json",
+    ] {
+        let _round = Round::of(damage);
+        let images = pool.sh("sha256sum $POOL/volumes/* $POOL/snapshots/*/*");
+        pool.sh(damage);
+        ensure_unchanged(&pool, || {
+            pool.lovol("check").fails(1, "wrong");
+            if !damage.starts_with("sed") || damage.contains("..") {
+                let said = pool.lovol("create new 1M --fs none").fails(1, "index");
+                assert!(said.contains("check --repair"), "{said}");
+            }
+        });
+
+        pool.lovol("check --repair").ok("");
+        assert_eq!(listed(&pool), before);
+        let after = pool.sh("sha256sum $POOL/volumes/* $POOL/snapshots/*/*");
+        assert_eq!(after, images);
+    }
+}
+
+#[test]
+fn an_index_from_the_future_is_not_touched() {
+    let pool = filled();
+    pool.sh("sed -Ei 's/\"version\": *[0-9]+/\"version\":99/' $POOL/index.json");
+    ensure_unchanged(&pool, || {
+        for words in [
+            "create new 1M --fs none",
+            "snapshot home@c",
+            "delete home@a",
+            "rename var var2",
+            "undelete gone",
+            "check",
+            "check --repair",
+            "list",
+        ] {
+            let finished = pool.lovol(words).finish();
+            assert_eq!(finished.code(), Some(1), "{finished}");
+            let said = format!("{}{}", finished.stdout, finished.stderr);
+            assert!(said.contains("99"), "{finished}");
+        }
+    });
+}
+
+#[test]
+fn fields_that_a_newer_lovol_wrote_are_kept() {
+    let pool = filled();
+    pool.sh(r#"sed -i 's/^{/{"a-new-field":{"x":1},/' $POOL/index.json"#);
+    pool.lovol("snapshot home@c").ok_any();
+    let index: Value =
+        serde_json::from_slice(&fs::read(pool.path().join("index.json")).unwrap()).unwrap();
+    assert_eq!(index["a-new-field"]["x"], 1);
+}
+
+/// `lovol check -J`: kinds and what they are about.
+#[track_caller]
+fn found(pool: &TestPool) -> Vec<(String, String)> {
+    let finished = pool.lovol("check -J").finish();
+    let checked: Value = serde_json::from_str(&finished.stdout).unwrap();
+    let found = checked["findings"].as_array().unwrap();
+    assert_eq!(finished.code(), Some(i32::from(!found.is_empty())));
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    found
+        .iter()
+        .map(|finding| (text(finding, "kind"), text(finding, "what")))
+        .collect()
+}
+
+#[test]
+fn what_somebody_did_by_hand_is_named_and_nothing_else_suffers() {
+    let pool = TestPool::new();
+    for name in ["missing", "grown", "copied", "one", "other", "well"] {
+        pool.lovol(&format!("create {name} 1M --fs none")).ok_any();
+    }
+    pool.sh("cd $POOL/volumes
+         rm missing.img
+         truncate -s +1M grown.img
+         cp --archive --reflink=always copied.img copy.img
+         mv one.img swap; mv other.img one.img; mv swap other.img");
+
+    ensure_unchanged(&pool, || {
+        let found = found(&pool);
+        let has = |kind: &str, what: &str| {
+            assert!(
+                found.iter().any(|(k, w)| k == kind && w.contains(what)),
+                "no {kind} of {what}: {found:?}"
+            );
+        };
+        has("missing-image", "missing.img");
+        has("size", "grown.img");
+        has("duplicate-uuid", "copied");
+        has("unindexed", "copy.img");
+        has("differs", "one.img");
+        has("differs", "other.img");
+        assert!(!found.iter().any(|(_, what)| what.contains("well")));
+    });
+
+    pool.lovol("snapshot well@a").ok_any();
+    pool.lovol("clone well@a well2").ok_any();
+    pool.lovol("rename well2 well3").ok_any();
+    pool.lovol("delete -r well").ok_any();
+    pool.lovol("list -a").ok_any();
+    ensure_unchanged(&pool, || {
+        pool.lovol("snapshot missing@a").fails(1, "missing");
+        pool.lovol("attach missing").fails(1, "missing");
+    });
+    // What cannot be mended without an image is still named then.
+    pool.lovol("check --repair").fails(1, "wrong");
+    let found = found(&pool);
+    let kinds: Vec<&str> = found.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["size", "duplicate-uuid"], "{found:?}");
+}
+
+#[test]
+fn a_foreign_file_in_a_directory_does_not_stop_the_pool() {
+    let pool = filled();
+    pool.sh("touch $POOL/snapshots/home/README");
+    pool.lovol("delete home@a%b").finish();
+    pool.lovol("create new 1M --fs none").ok("new\n");
+
+    pool.sh("for dir in $POOL/trash/gone@*; do touch $dir/README; done");
+    pool.lovol("undelete gone").finish();
+    pool.lovol("create newer 1M --fs none").ok("newer\n");
+    let kinds = found(&pool);
+    assert!(kinds.iter().all(|(kind, _)| kind == "foreign"), "{kinds:?}");
+}
+
+/// A file that no lovol has any business with, and a way to see that none had.
+struct Secret<'p>(&'p TestPool);
+
+impl Secret<'_> {
+    const LOOK: &'static str = "stat -c '%i %s %a %u:%g %Y %Z %h' $TEMP/secret $POOL/secret; \
+                                cat $TEMP/secret $POOL/secret; ls -A $TEMP/outside";
+
+    #[track_caller]
+    fn look(&self) -> String {
+        self.0.sh(Self::LOOK)
+    }
+}
+
+#[test]
+fn what_is_planted_in_the_pool_leads_nowhere() {
+    let pool = TestPool::new();
+    pool.lovol("create home 20M --fs ext4").ok_any();
+    pool.lovol("snapshot home@keep").ok_any();
+    for name in ["symlink", "hardlink", "fifo", "device", "directory"] {
+        pool.lovol(&format!("create {name} 1M --fs none")).ok_any();
+        pool.sh(&format!("rm $POOL/volumes/{name}.img"));
+    }
+    pool.dir("outside");
+    pool.sh("echo secret > $TEMP/secret; echo secret > $POOL/secret
+         cd $POOL/volumes
+         ln -s $TEMP/secret symlink.img
+         ln $POOL/secret hardlink.img
+         mkfifo fifo.img
+         mknod device.img b 7 0
+         mkdir directory.img
+         ln -s $TEMP/secret unknown.img
+         mkdir $POOL/snapshots/symlink
+         ln -s $TEMP/secret $POOL/snapshots/symlink/a.img");
+    let secret = Secret(&pool);
+    let before = secret.look();
+
+    ensure_unchanged(&pool, || {
+        for name in ["symlink", "hardlink", "fifo", "device", "directory"] {
+            for words in [
+                "attach NAME",
+                "mount NAME $TEMP/outside",
+                "snapshot NAME@a",
+                "snapshot NAME@a --crash",
+                "clone NAME copy",
+                "rename NAME renamed",
+                "delete -r NAME",
+                "delete -r NAME --now -y",
+                "create NAME 1M --fs none",
+            ] {
+                let words = words
+                    .replace("NAME", name)
+                    .replace("$TEMP", pool.temp().to_str().unwrap());
+                let finished = pool.lovol(&words).finish();
+                assert_eq!(finished.code(), Some(1), "{finished}");
+            }
+        }
+        pool.lovol("create unknown 1M --fs none")
+            .fails(1, "unknown.img");
+        pool.lovol("clone home unknown").fails(1, "unknown.img");
+        let foreign = found(&pool);
+        for name in ["symlink", "hardlink", "fifo", "device", "directory"] {
+            let file = format!("volumes/{name}.img");
+            let is_named = |(kind, what): &(String, String)| {
+                (kind == "foreign" || kind == "missing-image") && what.ends_with(&file)
+            };
+            assert!(foreign.iter().any(is_named), "{name}: {foreign:?}");
+        }
+    });
+    pool.lovol("list -a").ok_any();
+    pool.lovol("check --repair").fails(1, "");
+    assert_eq!(secret.look(), before);
+    pool.lovol("snapshot home@a").ok_any();
+}
+
+#[test]
+fn a_directory_of_the_pool_that_is_a_symlink_leads_nowhere() {
+    let pool = TestPool::new();
+    pool.lovol("create home 1M --fs none").ok_any();
+    let outside = pool.dir("outside");
+    symlink(&outside, pool.path().join("snapshots/home")).unwrap();
+
+    ensure_unchanged(&pool, || {
+        pool.lovol("snapshot home@a").fails(1, "");
+    });
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+
+    for dir in ["volumes", "snapshots", "trash"] {
+        pool.sh(&format!(
+            "mv $POOL/{dir} $POOL/{dir}.away; ln -s $TEMP/outside $POOL/{dir}"
+        ));
+        for words in ["create new 1M --fs none", "snapshot home@a", "delete home"] {
+            let finished = pool.lovol(words).finish();
+            let is_touched = dir == "volumes" || (dir == "snapshots") == words.contains('@');
+            if is_touched && !(dir == "trash" && words.contains("create")) {
+                assert_ne!(finished.code(), Some(0), "{dir}: {finished}");
+            }
+            assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{finished}");
+        }
+        pool.sh(&format!(
+            "rm $POOL/{dir}; mv $POOL/{dir}.away $POOL/{dir}; lovol delete new || true"
+        ));
+    }
+}
+
+#[test]
+fn a_pool_may_be_named_by_a_symlink() {
+    let pool = TestPool::new();
+    let link = pool.temp().join("link");
+    symlink(pool.path(), &link).unwrap();
+    pool.lovol("create home 1M --fs none")
+        .env("LOVOL_POOL", &link)
+        .ok("home\n");
+    assert!(pool.image("home").exists());
+}
+
+#[track_caller]
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_pool_that_others_may_write_to_or_replace_is_refused() {
+    let pool = TestPool::new();
+    pool.lovol("create home 1M --fs none").ok_any();
+    let verbs = ["create new 1M --fs none", "snapshot home@a", "delete home"];
+    let refused = |what: &str| {
+        for words in verbs {
+            let said = pool.lovol(words).fails(1, "cannot use the pool");
+            assert!(said.contains(what) && said.contains("hint: "), "{said}");
+        }
+    };
+
+    for mode in [0o777, 0o775, 0o1777] {
+        set_mode(pool.path(), mode);
+        refused("written to by others");
+    }
+    set_mode(pool.path(), 0o755);
+    for mode in [0o777, 0o775] {
+        set_mode(pool.temp(), mode);
+        refused("written to by others");
+    }
+    set_mode(pool.temp(), 0o1777);
+    pool.lovol("snapshot home@sticky").ok_any();
+    set_mode(pool.temp(), 0o755);
+    pool.sh("chown 65534 $POOL");
+    refused("belong to root");
+    pool.sh("chown 0 $POOL; chown 65534 $TEMP");
+    refused("belong to root");
+    pool.sh("chown 0 $TEMP");
+    assert!(!pool.image("new").exists());
+    pool.lovol("check").ok("");
+}
