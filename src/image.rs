@@ -49,6 +49,12 @@ impl NewImage {
         self.file.set_len(bytes).doing("size", &self.shown)
     }
 
+    /// What it takes, in bytes.
+    pub fn allocated(&self) -> Result<u64> {
+        let metadata = self.file.metadata().doing("look at", &self.shown)?;
+        Ok(std::os::unix::fs::MetadataExt::blocks(&metadata) * 512)
+    }
+
     /// Binds it to a loop device for as long as the result lives.
     pub fn attach(&self, read_only: bool, sector: Option<u32>) -> Result<LoopDevice> {
         attach_for_us(&self.file, read_only, sector)

@@ -254,15 +254,19 @@ pub fn table(
         table.add_row(
             row.into_iter()
                 .enumerate()
-                .map(|(i, text)| align(TableCell::new(text), i)),
+                .map(|(i, text)| align(TableCell::new_owned(text), i)),
         );
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
     // No trailing blanks: they would wrap on a narrow terminal.
-    let text = table.lines().map(|line| format!("{}\n", line.trim_end()));
-    write_stdout(text.collect::<String>().as_bytes())
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    write_stdout(text.as_bytes())
 }
 
 /// Most cells are plain ASCII, and there may be tens of thousands of them.

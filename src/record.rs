@@ -83,6 +83,9 @@ pub struct Record {
     /// For a snapshot, how many extents it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extents: Option<u64>,
+    /// For a snapshot, what its image takes in bytes, shared blocks included: it never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<u64>,
     /// Properties that a person or lovol has set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
@@ -111,6 +114,7 @@ impl Record {
             group: None,
             frozen_us: None,
             extents: None,
+            allocated: None,
             properties: BTreeMap::new(),
             holds: BTreeMap::new(),
             extra: Map::new(),

@@ -111,19 +111,46 @@ pub struct TrashReport {
     pub snapshot_count: usize,
 }
 
+/// A loop device that is bound to something on the pool's filesystem.
+#[derive(Debug)]
+struct Bound {
+    device: Attached,
+    /// The UUID of the image that lovol bound it to.
+    uuid: Option<Uuid>,
+    /// Where sysfs says that its file is: a hint, as paths go stale.
+    path: Option<PathBuf>,
+}
+
 /// Who can be asked what is attached where.
 #[derive(Debug)]
 pub struct Reporter<'p> {
     pool: &'p Pool,
-    usage: Option<Usage>,
+    mounts: Usage,
+    /// Nothing without root.
+    bound: Option<Vec<Bound>>,
 }
 
 impl<'p> Reporter<'p> {
     /// Asks the kernel, as far as it answers: without root, only the mount table.
     pub fn new(pool: &'p Pool) -> Self {
+        let usage = Usage::look();
+        let bound = usage.as_ref().ok().map(|usage| {
+            // Views too are on the pool's filesystem, though their files have no name.
+            let own = usage
+                .devices
+                .iter()
+                .filter(|device| device.file.device == pool.device());
+            own.map(|device| Bound {
+                uuid: Uuid::parse_str(&device.reference).ok(),
+                path: loopdev::backing_path(device.number),
+                device: device.clone(),
+            })
+            .collect()
+        });
         Self {
             pool,
-            usage: Usage::look().ok(),
+            mounts: usage.unwrap_or_default(),
+            bound,
         }
     }
 
@@ -132,13 +159,14 @@ impl<'p> Reporter<'p> {
         let Volume { record, snapshots } = volume;
         let place = Place::volume(name);
         let image = self.pool.full_path(&place);
-        let seen = self.see(&image, record, self.look(&place));
+        let stat = self.look(&place);
+        let seen = self.see(&image, record, stat.as_ref());
         VolumeReport {
             name: name.clone(),
             uuid: record.uuid,
             parent: record.parent,
             size: record.size,
-            allocated: seen.allocated,
+            allocated: stat.as_ref().map(allocated),
             fstype: record.fs.to_string(),
             fs_uuid: record.fs_uuid.clone(),
             label: record.label.clone(),
@@ -149,7 +177,13 @@ impl<'p> Reporter<'p> {
             mountpoints: seen.dirs,
             image,
             snapshot_count: snapshots.len(),
-            snapshots: with_snapshots.then(|| self.snapshots(name, volume)),
+            snapshots: with_snapshots.then(|| {
+                let dir = self.pool.path().join(snapshots_dir(name));
+                let by_age = volume.by_age().into_iter();
+                by_age
+                    .map(|(snapshot, record)| self.snapshot_in(&dir, name, snapshot, record))
+                    .collect()
+            }),
         }
     }
 
@@ -162,43 +196,27 @@ impl<'p> Reporter<'p> {
 
     /// A snapshot.
     pub fn snapshot(&self, volume: &Name, name: &Name, record: &Record) -> SnapshotReport {
-        let place = Place::snapshot(volume, name);
-        self.snapshot_with(
-            volume,
-            name,
-            record,
-            (self.pool.full_path(&place), self.look(&place)),
-        )
+        let dir = self.pool.path().join(snapshots_dir(volume));
+        self.snapshot_in(&dir, volume, name, record)
     }
 
-    /// All snapshots of a volume: their directory is opened once, as there may be thousands.
-    fn snapshots(&self, name: &Name, volume: &Volume) -> Vec<SnapshotReport> {
-        let path = snapshots_dir(name);
-        let dir = beneath::open_dir(self.pool.dir(), &path).ok();
-        let path = self.pool.path().join(path);
-        let report = |(snapshot, record): (&Name, &Record)| {
-            let file = format!("{snapshot}.img");
-            let stat = dir.as_ref().and_then(|dir| look_in(dir, &file));
-            self.snapshot_with(name, snapshot, record, (path.join(file), stat))
-        };
-        volume.by_age().into_iter().map(report).collect()
-    }
-
-    fn snapshot_with(
+    /// A snapshot is not looked at, as there may be ten thousand of them and none ever changes.
+    fn snapshot_in(
         &self,
+        dir: &Path,
         volume: &Name,
         name: &Name,
         record: &Record,
-        (image, stat): (PathBuf, Option<Stat>),
     ) -> SnapshotReport {
-        let seen = self.see(&image, record, stat);
+        let image = dir.join(format!("{name}.img"));
+        let seen = self.see(&image, record, None);
         SnapshotReport {
             name: name.clone(),
             full_name: format!("{volume}@{name}"),
             uuid: record.uuid,
             parent: record.parent,
             size: record.size,
-            allocated: seen.allocated,
+            allocated: record.allocated,
             fstype: record.fs.to_string(),
             created: record.created,
             consistency: record.consistency,
@@ -228,9 +246,9 @@ impl<'p> Reporter<'p> {
         }
     }
 
-    fn see(&self, image: &Path, record: &Record, stat: Option<Stat>) -> Seen {
-        let allocated = stat.as_ref().map(allocated);
-        let Some((usage, stat)) = self.usage.as_ref().zip(stat) else {
+    /// How an image is used; `stat` where it was looked at.
+    fn see(&self, image: &Path, record: &Record, stat: Option<&Stat>) -> Seen {
+        let Some(bound) = &self.bound else {
             // A snapshot's view is found by what only root may ask.
             let dirs = if record.volume.is_some() {
                 Vec::new()
@@ -238,30 +256,35 @@ impl<'p> Reporter<'p> {
                 dirs_by_path(image)
             };
             return Seen {
-                allocated,
                 is_asked: false,
                 device: None,
                 dirs,
             };
         };
-        let id = FileId {
+        let id = stat.map(|stat| FileId {
             device: stat.st_dev,
             inode: stat.st_ino,
+        });
+        let is_it = |bound: &&Bound| {
+            bound.uuid == Some(record.uuid)
+                || match id {
+                    Some(id) => bound.device.file == id,
+                    None => bound.path.as_deref() == Some(image),
+                }
         };
-        let mut devices = usage.devices.iter();
-        let device = devices
-            .find(|device| device.file == id || is_reference(&device.reference, record.uuid));
-        let dirs = device
-            .map(|device| usage.mounts_of(device))
+        let device = bound.iter().find(is_it).map(|bound| bound.device.clone());
+        let mounts = device
+            .as_ref()
+            .map(|device| self.mounts.mounts_of(device))
             .unwrap_or_default();
+        let dirs = mounts
+            .iter()
+            .map(|mount| mount.dir.to_string_lossy().into_owned())
+            .collect();
         Seen {
-            allocated,
             is_asked: true,
-            device: device.cloned(),
-            dirs: dirs
-                .iter()
-                .map(|mount| mount.dir.to_string_lossy().into_owned())
-                .collect(),
+            device,
+            dirs,
         }
     }
 }
@@ -275,13 +298,8 @@ fn look_in(dir: &OwnedFd, name: impl AsRef<Path>) -> Option<Stat> {
     rustix::fs::statat(dir, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW).ok()
 }
 
-fn is_reference(reference: &str, uuid: Uuid) -> bool {
-    Uuid::parse_str(reference).is_ok_and(|found| found == uuid)
-}
-
 /// What is known of an image's use.
 struct Seen {
-    allocated: Option<u64>,
     is_asked: bool,
     device: Option<Attached>,
     dirs: Vec<String>,
@@ -302,11 +320,7 @@ impl Seen {
 /// For showing only.
 fn dirs_by_path(image: &Path) -> Vec<String> {
     let numbers = loopdev::bound_numbers().unwrap_or_default();
-    let is_it = |number: &u32| {
-        std::fs::read_to_string(format!("/sys/block/loop{number}/loop/backing_file")).is_ok_and(
-            |path| path.trim_end_matches('\n').as_bytes() == image.as_os_str().as_encoded_bytes(),
-        )
-    };
+    let is_it = |number: &u32| loopdev::backing_path(*number).as_deref() == Some(image);
     let Some(number) = numbers.into_iter().find(is_it) else {
         return Vec::new();
     };

@@ -185,9 +185,7 @@ fn mounted_at(dir: &Path) -> Result<Attached> {
 
 /// The path of the image behind a device, checked to be the same file.
 fn outside(device: &Attached, shown: &Path) -> Result<PathBuf> {
-    let file = format!("/sys/block/loop{}/loop/backing_file", device.number);
-    let path = std::fs::read_to_string(&file).doing("read", &file)?;
-    let path = PathBuf::from(path.trim_end_matches('\n'));
+    let path = loopdev::backing_path(device.number).unwrap_or_default();
     let is_it = File::open(&path)
         .and_then(|file| FileId::of(&file))
         .is_ok_and(|id| id == device.file);

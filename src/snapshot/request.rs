@@ -225,7 +225,8 @@ impl<'p> Request<'p> {
                 snapshot: snapshot.clone(),
             };
             edit.index.must_not_have_snapshot(&full)?;
-            let record = volume.record_of(taken, group);
+            let mut record = volume.record_of(taken, group);
+            record.allocated = Some(image.allocated()?);
             remember(&mut edit, name, &volume.file, &volume.record)?;
             named.push(image.publish(self.pool, &Place::Snapshot(full.clone()), &record)?);
             edit.index

@@ -167,6 +167,14 @@ pub fn status(number: u32) -> io::Result<Option<Attached>> {
     }
 }
 
+/// Where the file behind a device is, as sysfs has it: relative to our root, stale after an
+/// unlink, ambiguous with newlines.  For showing, or to be checked.
+pub fn backing_path(number: u32) -> Option<PathBuf> {
+    let path =
+        std::fs::read_to_string(format!("/sys/block/loop{number}/loop/backing_file")).ok()?;
+    Some(PathBuf::from(path.strip_suffix('\n').unwrap_or(&path)))
+}
+
 /// How to bind a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
