@@ -185,7 +185,7 @@ _lovol() {
             fi
             case "${prev}" in
                 --fs)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "xfs ext4 btrfs none" -- "${cur}"))
                     return 0
                     ;;
                 --label)

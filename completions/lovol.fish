@@ -66,7 +66,10 @@ complete -c lovol -n "__fish_lovol_using_subcommand init" -s y -l yes -d 'Answer
 complete -c lovol -n "__fish_lovol_using_subcommand init" -s q -l quiet -d 'Print nothing but errors and warnings'
 complete -c lovol -n "__fish_lovol_using_subcommand init" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lovol -n "__fish_lovol_using_subcommand create" -l fs -d 'The filesystem to make in it' -r
+complete -c lovol -n "__fish_lovol_using_subcommand create" -l fs -d 'The filesystem to make in it' -r -f -a "xfs\t''
+ext4\t''
+btrfs\t''
+none\t''"
 complete -c lovol -n "__fish_lovol_using_subcommand create" -l label -d 'The filesystem\'s label' -r
 complete -c lovol -n "__fish_lovol_using_subcommand create" -l mkfs-options -d 'More options for mkfs, separated by blanks' -r
 complete -c lovol -n "__fish_lovol_using_subcommand create" -l from -d 'Take this image in' -r -F

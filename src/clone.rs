@@ -73,6 +73,7 @@ impl<'p> ToVolume<'p> {
             if !options.force {
                 return Err(exists(&format!("volume {to}")));
             }
+            trash::must_be_unused(pool, &index, &to)?;
         } else {
             edit::must_be_free(pool, &Place::volume(&to).path())?;
         }
@@ -171,6 +172,10 @@ impl<'p> ToVolume<'p> {
         trash::must_be_unused(self.pool, &edit.index, &self.to)?;
         old.lease(&format!("volume {}", self.to))?;
         let id = trash::new_id(&edit.index, &self.to, crate::time::now_in_seconds());
+        observer.warn(&format!(
+            "the volume that {} was goes to the trash as {id}",
+            self.to
+        ));
         let steps = self.replacement(&id, &edit.index, record);
         let (make_dir, rest) = steps.split_at(1);
         edit.carry_out(make_dir, observer)?;
@@ -374,7 +379,7 @@ impl ToPath {
                 "it is the source",
             ));
         }
-        Usage::look()?.must_not_use(&what, id, "")?;
+        Usage::look()?.must_not_use(&what, id, None)?;
         must_be_alone(&file, &what)?;
         Ok(Some(file))
     }
@@ -419,24 +424,40 @@ impl ToPath {
                     let _ = rustix::fs::unlinkat(&self.dir, &name, AtFlags::empty());
                 });
         };
-        let result = self.exchange(image, &name);
+        let result = self.exchange(image, &name, &old);
         // Held until here, so that nobody could begin to use the old one.
         drop(old);
         result
     }
 
     /// The old image keeps a name until the new one is durable under its own.
-    fn exchange(&self, image: &NewImage, name: &Path) -> Result<()> {
+    fn exchange(&self, image: &NewImage, name: &Path, old: &File) -> Result<()> {
         let new = PathBuf::from(format!(".{}.lovol-{}", name.display(), std::process::id()));
         let rename =
             || rustix::fs::renameat_with(&self.dir, &new, &self.dir, name, RenameFlags::EXCHANGE);
         beneath::link(&image.file, &self.dir, &new).doing("name", &new)?;
-        let result = rename().map_err(std::io::Error::from).and_then(|()| {
-            beneath::sync(&self.dir).inspect_err(|_| {
+        let exchanged = rename().map_err(std::io::Error::from).and_then(|()| {
+            let is_old = || {
+                let out = rustix::fs::statat(&self.dir, &new, AtFlags::SYMLINK_NOFOLLOW)?;
+                Ok::<_, std::io::Error>(
+                    FileId {
+                        device: out.st_dev,
+                        inode: out.st_ino,
+                    } == FileId::of(old)?,
+                )
+            };
+            let done = match is_old() {
+                Ok(true) => beneath::sync(&self.dir),
+                Ok(false) => Err(std::io::Error::other(
+                    "another file took its place meanwhile",
+                )),
+                Err(error) => Err(error),
+            };
+            done.inspect_err(|_| {
                 let _ = rename();
             })
         });
         let _ = rustix::fs::unlinkat(&self.dir, &new, AtFlags::empty());
-        result.doing("replace", &self.to)
+        exchanged.doing("replace", &self.to)
     }
 }

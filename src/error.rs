@@ -188,7 +188,7 @@ impl Error {
             | Self::Refused { hint, .. } => hint.clone(),
             Self::Locked { .. } => Some("--wait SECONDS waits longer".into()),
             Self::FrozenTooLong { .. } => Some(
-                "--max-freeze SECONDS allows more; --if-late=crash takes it unfrozen then".into(),
+                "--crash takes it without freezing; 'lovol snapshot' has --max-freeze and --if-late as well".into(),
             ),
             Self::NoTool { package, .. } => Some(format!("install the package {package}")),
             Self::Tool { .. } => None,
@@ -253,7 +253,7 @@ impl Error {
 fn io_hint(action: &str, on: &str, source: &io::Error) -> Option<String> {
     match source.raw_os_error()? {
         libc::ENOSPC | libc::EDQUOT => {
-            Some("the pool's filesystem is full: delete snapshots, or purge the trash".into())
+            Some("that filesystem is full; in a pool, delete snapshots or purge the trash".into())
         }
         libc::EROFS => Some(format!("the filesystem of {on} is mounted read-only")),
         libc::EACCES | libc::EPERM if !nix::unistd::geteuid().is_root() => {
@@ -316,7 +316,7 @@ impl fmt::Display for Error {
             Self::Refused { what, why, .. } => write!(f, "{}: {}", printable(what), printable(why)),
             Self::FrozenTooLong { name, limit } => write!(
                 f,
-                "cannot snapshot {}: it would be frozen for longer than {:?}; nothing was kept",
+                "cannot take {}: it would be frozen for longer than {:?}; nothing was kept",
                 printable(name),
                 limit
             ),

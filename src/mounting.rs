@@ -18,6 +18,7 @@ use crate::pool::{Edit, Place, Pool};
 use crate::record::{Consistency, Record};
 use crate::sys::loopdev::{self, Attached, FileId, LoopDevice};
 use crate::sys::mount::{self, Options};
+use crate::sys::mountinfo::MountEntry;
 use crate::sys::{mountinfo, reflink};
 use crate::usage::Usage;
 use crate::volume::{current_record, remember};
@@ -65,20 +66,19 @@ impl<'p> Image<'p> {
     fn device(&self) -> Result<Option<&Attached>> {
         let is_snapshot = self.place.is_snapshot();
         let devices: Vec<&Attached> = self.usage.devices_of(self.id).collect();
-        let wrong = devices
-            .iter()
-            .find(|device| is_snapshot && !device.read_only);
-        if let Some(device) = wrong {
-            return Err(self.in_use(format!(
-                "attached read-write to {}",
-                device.path().display()
-            )));
+        for device in &devices {
+            let how = match (is_snapshot, device.read_only, device.is_whole) {
+                (_, _, false) => "a part of it is attached",
+                (true, false, _) => "attached read-write",
+                (false, true, _) => "attached read-only",
+                _ => continue,
+            };
+            return Err(self.in_use(format!("{how} to {}", device.path().display())));
         }
         match devices.as_slice() {
             [] => Ok(None),
-            [device] => Ok(Some(device)),
-            [first, ..] if is_snapshot => Ok(Some(first)),
-            [..] => {
+            [device, rest @ ..] if is_snapshot || rest.is_empty() => Ok(Some(device)),
+            _ => {
                 let paths: Vec<_> = devices
                     .iter()
                     .map(|device| device.path().display().to_string())
@@ -119,7 +119,9 @@ impl<'p> Image<'p> {
             if device.autoclear {
                 return Err(Error::InUse {
                     what: self.place.to_string(),
-                    by: self.usage.of_image(self.id, &self.record.uuid.to_string()),
+                    by: self
+                        .usage
+                        .of_image(self.id, Some(&self.record.uuid.to_string())),
                     hint: Some(format!(
                         "its device, {}, goes away with its last mount",
                         device.path().display()
@@ -147,6 +149,21 @@ impl<'p> Image<'p> {
         self.pool.open_image(&self.place, flags)
     }
 
+    /// Somebody who knows nothing of our lock may have attached it since we looked: then ours goes.
+    fn must_be_alone(&self, device: &LoopDevice) -> Result<()> {
+        let usage = Usage::look()?;
+        let is_other =
+            |other: &&Attached| other.number != device.attached().number && !other.read_only;
+        let Some(other) = usage.devices_of(device.attached().file).find(is_other) else {
+            return Ok(());
+        };
+        let error = self.in_use(format!("attached to {}", other.path().display()));
+        if !device.attached().autoclear {
+            loopdev::detach_own(device)?;
+        }
+        Err(error)
+    }
+
     fn bind(
         &self,
         file: &File,
@@ -162,6 +179,7 @@ impl<'p> Image<'p> {
             reference: &reference,
         };
         let device = LoopDevice::attach(file, options)?;
+        self.must_be_alone(&device)?;
         if !device.attached().direct_io {
             observer.warn(&format!(
                 "{} has no direct I/O: the kernel refused it for this filesystem, so data is cached twice",
@@ -213,17 +231,13 @@ impl<'p> Image<'p> {
     }
 
     fn must_not_be_there(&self, dir: &Path) -> Result<()> {
-        let here = mountinfo::at(&self.usage.mounts, dir);
-        let devices = self.usage.devices.iter();
-        let own = devices.filter(|device| {
-            device.file == self.id || device.reference == self.record.uuid.to_string()
-        });
-        let mut mounts = own.flat_map(|device| self.usage.mounts_of(device));
-        match here {
-            Some(here) if mounts.any(|mount| mount.id == here.id) => Err(Error::Exists {
-                what: format!("a mount of {} on {}", self.place, dir.display()),
-                hint: None,
-            }),
+        match mountinfo::at(&self.usage.mounts, dir) {
+            Some(here) if self.own_mounts().iter().any(|mount| mount.id == here.id) => {
+                Err(Error::Exists {
+                    what: format!("a mount of {} on {}", self.place, dir.display()),
+                    hint: None,
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -247,7 +261,8 @@ impl<'p> Image<'p> {
         let result = self.mount_device(&device.path(), dir, options, observer);
         // When the mount failed, this was its last user: gone before we say so.
         if result.is_err() {
-            device.close()?;
+            // The mount's own error says more than that somebody looks at the device.
+            drop(device.close());
         }
         result
     }
@@ -304,7 +319,8 @@ impl<'p> Image<'p> {
         }
         let result = mount::mount(&device.path(), dir, fs.as_str(), &options);
         if result.is_err() {
-            device.close()?;
+            // The mount's own error says more than that somebody looks at the device.
+            drop(device.close());
         }
         result
     }
@@ -380,22 +396,48 @@ impl<'p> Image<'p> {
 
     /// Where it is mounted, last mount first.
     pub fn mount_dirs(&self) -> Vec<PathBuf> {
+        let mut mounts = self.own_mounts();
+        mounts.sort_by_key(|mount| std::cmp::Reverse(mount.id));
+        mounts.iter().map(|mount| mount.dir.clone()).collect()
+    }
+
+    /// Fails where another filesystem is mounted over this one: that is not ours to unmount.
+    fn must_be_on_top(&self, dir: &Path) -> Result<()> {
+        let table = mountinfo::read()?;
+        let own = self.own_mounts();
+        match mountinfo::at(&table, dir) {
+            Some(top) if own.iter().any(|mount| mount.id == top.id) => Ok(()),
+            Some(top) => Err(Error::InUse {
+                what: dir.display().to_string(),
+                by: vec![format!("{} is mounted over it", top.source.display())],
+                hint: Some("unmount that first".into()),
+            }),
+            None => Err(Error::refused(
+                format!("cannot unmount {}", dir.display()),
+                "nothing is mounted there",
+            )),
+        }
+    }
+
+    /// The mounts of it, and of views of it.
+    fn own_mounts(&self) -> Vec<&MountEntry> {
         let reference = self.record.uuid.to_string();
         let devices = self.usage.devices.iter();
         let own = devices.filter(|device| device.file == self.id || device.reference == reference);
-        let mut mounts: Vec<_> = own
-            .flat_map(|device| self.usage.mounts_of(device))
-            .collect();
-        mounts.sort_by_key(|mount| std::cmp::Reverse(mount.id));
-        mounts.iter().map(|mount| mount.dir.clone()).collect()
+        own.flat_map(|device| self.usage.mounts_of(device))
+            .collect()
     }
 
     /// Unmounts these directories of it, and waits until devices that go with them are gone.
     pub fn unmount(&self, dirs: &[PathBuf], observer: &dyn Observer) -> Result<()> {
         let reference = self.record.uuid.to_string();
-        for dir in dirs {
+        for (number, dir) in dirs.iter().enumerate() {
             observer.begin(&Step::Unmount { dir: dir.clone() });
-            mount::unmount(dir)?;
+            let unmounted = self.must_be_on_top(dir).and_then(|()| mount::unmount(dir));
+            unmounted.map_err(|why| match number {
+                0 => why,
+                _ => Error::Unfinished { why: Box::new(why) },
+            })?;
         }
         let after = Usage::look()?;
         let own = after

@@ -47,7 +47,7 @@ pub fn image_must_be_unused(
     record: &Record,
 ) -> Result<()> {
     match pool.image_id(place) {
-        Ok(id) => usage.must_not_use(&place.to_string(), id, &record.uuid.to_string()),
+        Ok(id) => usage.must_not_use(&place.to_string(), id, Some(&record.uuid.to_string())),
         // Nobody uses what is not there; deleting it only makes the index right again.
         Err(error) if error.errno() == Some(libc::ENOENT) => Ok(()),
         Err(error) => Err(error),
@@ -126,27 +126,28 @@ pub fn plan_undelete(trashed: &Trashed, id: &str, name: &Name) -> Vec<Step> {
     steps
 }
 
-/// The steps that remove snapshots for good: out of the index first, then the images.
-pub fn plan_remove_snapshots(index: &Index, snapshots: &[SnapshotName]) -> Vec<Step> {
+/// The steps that remove snapshots for good: those that take them out of the index, and those
+/// that remove the images.
+pub fn plan_remove_snapshots(index: &Index, snapshots: &[SnapshotName]) -> (Vec<Step>, Vec<Step>) {
     let forget = snapshots.iter().map(|name| Step::ForgetSnapshot {
         snapshot: name.clone(),
     });
     let remove = snapshots.iter().map(|name| Step::Remove {
         path: Place::Snapshot(name.clone()).path(),
     });
-    let mut steps: Vec<Step> = forget.chain(remove).collect();
+    let mut remove: Vec<Step> = remove.collect();
     for (name, volume) in &index.volumes {
         let removed = snapshots
             .iter()
             .filter(|snapshot| snapshot.volume == *name)
             .count();
         if removed > 0 && removed == volume.snapshots.len() {
-            steps.push(Step::RemoveDir {
+            remove.push(Step::RemoveDir {
                 path: snapshots_dir(name),
             });
         }
     }
-    steps
+    (forget.collect(), remove)
 }
 
 /// What `delete` is to take.
@@ -191,7 +192,7 @@ impl Deletion {
 
     /// The steps, volume by volume, and the trash's names of the volumes.
     pub fn plan(&self, index: &Index, deleted: Timestamp) -> (Vec<Step>, Vec<String>) {
-        let mut steps = plan_remove_snapshots(index, &self.snapshots);
+        let (mut steps, mut removals) = plan_remove_snapshots(index, &self.snapshots);
         let mut ids = Vec::new();
         for name in &self.volumes {
             let id = new_id(index, name, deleted);
@@ -202,10 +203,12 @@ impl Deletion {
                     deleted,
                     volume: volume.clone(),
                 };
-                steps.extend(plan_purge(&trashed, &id));
+                removals.extend(plan_purge(&trashed, &id));
             }
             ids.push(id);
         }
+        // What cannot be taken back comes last.
+        steps.extend(removals);
         (steps, ids)
     }
 
@@ -222,25 +225,13 @@ impl Deletion {
         Ok(ids)
     }
 
-    /// Locks every image that goes: volumes and snapshots alike, in the order of their places.
+    /// Locks the volumes and single snapshots that go, in the order of their places.  A volume's own
+    /// snapshots go with their directory: looked at for users, not locked one by one.
     fn lock(&self, pool: &Pool) -> Result<Vec<(Lock, String)>> {
-        let index = pool.index()?;
-        let mut places: Vec<Place> = self
-            .snapshots
-            .iter()
-            .cloned()
-            .map(Place::Snapshot)
+        let snapshots = self.snapshots.iter().cloned().map(Place::Snapshot);
+        let mut places: Vec<Place> = snapshots
+            .chain(self.volumes.iter().map(Place::volume))
             .collect();
-        for name in &self.volumes {
-            places.push(Place::volume(name));
-            let volume = index.volume(name)?;
-            places.extend(
-                volume
-                    .snapshots
-                    .keys()
-                    .map(|snapshot| Place::snapshot(name, snapshot)),
-            );
-        }
         places.sort();
         places.dedup();
         let mut locks = Vec::new();

@@ -43,9 +43,10 @@ impl Usage {
     /// Where a snapshot is viewed or an image is used: `mounted on /home (/dev/loop3)`.
     ///
     /// `reference` finds views, whose device is bound to an unlinked throw-away clone.
-    pub fn of_image(&self, file: FileId, reference: &str) -> Vec<String> {
+    pub fn of_image(&self, file: FileId, reference: Option<&str>) -> Vec<String> {
         let devices = self.devices.iter();
-        let devices = devices.filter(|device| device.file == file || device.reference == reference);
+        let devices = devices
+            .filter(|device| device.file == file || reference == Some(device.reference.as_str()));
         devices.flat_map(|device| self.of_device(device)).collect()
     }
 
@@ -62,7 +63,7 @@ impl Usage {
     }
 
     /// Fails when a device is bound to the image.
-    pub fn must_not_use(&self, what: &str, file: FileId, reference: &str) -> Result<()> {
+    pub fn must_not_use(&self, what: &str, file: FileId, reference: Option<&str>) -> Result<()> {
         let by = self.of_image(file, reference);
         if by.is_empty() {
             return Ok(());

@@ -37,7 +37,7 @@ pub struct New {
 
 impl New {
     /// Refuses what cannot work, before anything is made.
-    pub fn check(&self, pool: &Pool) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         let least = self.fs.least_size();
         if self.size < least {
             return Err(Error::usage(
@@ -57,8 +57,7 @@ impl New {
                 ));
             }
         }
-        self.fs.can_be_made()?;
-        name_must_be_free(pool, &self.name)
+        self.fs.can_be_made()
     }
 
     /// What [`New::make`] does.
@@ -165,10 +164,17 @@ pub struct Adoption {
 
 impl Adoption {
     /// Opens the image.
-    pub fn open(pool: &Pool, name: &Name, path: &Path) -> Result<Self> {
+    pub fn open(pool: &Pool, name: &Name, path: &Path, is_move: bool) -> Result<Self> {
         name_must_be_free(pool, name)?;
         let path = path.canonicalize().doing("find", path)?;
-        let file = File::open(&path).doing("open", &path)?;
+        // Opening a FIFO would wait; what is to be moved is held alone by this one descriptor.
+        let access = if is_move {
+            OFlags::RDWR
+        } else {
+            OFlags::RDONLY
+        };
+        let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(&path, flags, Mode::empty()).doing("open", &path)?);
         let metadata = file.metadata().doing("look at", &path)?;
         if !metadata.is_file() || metadata.len() == 0 {
             return Err(Error::refused(
@@ -176,10 +182,10 @@ impl Adoption {
                 "it is not an image file with something in it",
             ));
         }
-        if path.starts_with(pool.path()) {
+        if path.parent().is_some_and(is_in_a_pool) {
             return Err(Error::refused(
                 format!("cannot take {}", path.display()),
-                "it lies in the pool",
+                "it lies in a pool",
             )
             .with_hint(
                 "'lovol clone' clones a volume; 'lovol check' says what the index does not name",
@@ -269,16 +275,16 @@ impl Adoption {
                 "it has a second name (a hard link)",
             ));
         }
-        Usage::look()?.must_not_use(&shown, id, "")?;
+        Usage::look()?.must_not_use(&shown, id, None)?;
         let mut record = Record::new(metadata.len(), self.fs.clone());
         let device = attach_for_us(&self.file, true, None)?;
         describe_guest(&mut record, &device.path())?;
         device.close()?;
-        let file = beneath::reopen(&self.file, OFlags::RDWR).doing("open", &self.path)?;
+        must_be_alone(&self.file, &shown)?;
         Moving {
             adoption: self,
             pool,
-            file,
+            file: &self.file,
             id,
         }
         .carry_out(&mut record, observer)?;
@@ -289,7 +295,7 @@ impl Adoption {
 struct Moving<'a> {
     adoption: &'a Adoption,
     pool: &'a Pool,
-    file: File,
+    file: &'a File,
     id: FileId,
 }
 
@@ -300,7 +306,7 @@ impl Moving<'_> {
         edit.index.must_not_have_volume(name)?;
         edit::must_be_free(self.pool, &Place::volume(name).path())?;
         observer.begin(&self.adoption.move_step());
-        let before = rustix::fs::fstat(&self.file).doing("look at", path)?;
+        let before = rustix::fs::fstat(self.file).doing("look at", path)?;
         let result = self.rename_and_save(record, &mut edit);
         if result.is_err() {
             self.take_back(&before);
@@ -312,14 +318,11 @@ impl Moving<'_> {
         let Adoption { name, path, .. } = self.adoption;
         record.size = record.size.next_multiple_of(4096);
         self.file.set_len(record.size).doing("size", path)?;
-        record
-            .write(&self.file)
-            .doing("write the record of", path)?;
+        record.write(self.file).doing("write the record of", path)?;
         let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
-        rustix::fs::fchown(&self.file, Some(root), Some(group)).doing("own", path)?;
-        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(0o600))
-            .doing("set the mode of", path)?;
-        rustix::fs::fsync(&self.file).doing("write back", path)?;
+        rustix::fs::fchown(self.file, Some(root), Some(group)).doing("own", path)?;
+        rustix::fs::fchmod(self.file, Mode::from_raw_mode(0o600)).doing("set the mode of", path)?;
+        rustix::fs::fsync(self.file).doing("write back", path)?;
         let volumes = beneath::open_dir(self.pool.dir(), "volumes").doing("open", "volumes")?;
         let file_name = format!("{name}.img");
         rustix::fs::renameat_with(CWD, path, &volumes, &file_name, RenameFlags::NOREPLACE)
@@ -360,13 +363,13 @@ impl Moving<'_> {
             self.file
                 .set_len(u64::try_from(before.st_size).unwrap_or(0)),
         );
-        let _ = rustix::fs::fremovexattr(&self.file, XATTR);
+        let _ = rustix::fs::fremovexattr(self.file, XATTR);
         let _ = rustix::fs::fchown(
-            &self.file,
+            self.file,
             Some(Uid::from_raw(before.st_uid)),
             Some(Gid::from_raw(before.st_gid)),
         );
-        let _ = rustix::fs::fchmod(&self.file, Mode::from_raw_mode(before.st_mode & 0o7777));
+        let _ = rustix::fs::fchmod(self.file, Mode::from_raw_mode(before.st_mode & 0o7777));
     }
 }
 

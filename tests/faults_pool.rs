@@ -74,10 +74,22 @@ fn a_snapshot_whose_guest_cannot_write_back_leaves_nothing() {
 fn a_write_without_space_leaves_the_old_index() {
     let pool = TestPool::new();
     pool.lovol("create home 1M --fs none").ok_any();
-    fails_at_each(&pool, "write", "ENOSPC", || {
-        pool.lovol("create new 1M --fs none")
-    });
-    fails_at_each(&pool, "write", "ENOSPC", || pool.lovol("snapshot home@a"));
+    let log = pool.temp().join("strace");
+    for words in ["create new 1M --fs none", "snapshot home@a", "delete home"] {
+        // Also without what the ballast gives up.
+        let options = "-e trace=write -e inject=write:error=ENOSPC:when=1..2";
+        ensure_unchanged(&pool, || {
+            pool.lovol(words)
+                .strace(&log, options)
+                .fails(1, "No space left")
+        });
+        pool.lovol("check").ok("");
+    }
+    // With it, one failure is none.
+    let options = "-e trace=write -e inject=write:error=ENOSPC:when=1";
+    pool.lovol("create new 1M --fs none")
+        .strace(&log, options)
+        .ok("new\n");
 }
 
 #[test]
@@ -122,6 +134,8 @@ fn a_full_pool_refuses_and_keeps_what_it_has() {
     }
     assert!(failed > 0, "the pool is not full");
 
+    // To delete is always possible.
+    pool.lovol("delete home@keep").ok("");
     pool.sh("rm $POOL/fill.*");
     pool.lovol("check").ok("");
     pool.lovol("snapshot home@after").ok("home@after\n");

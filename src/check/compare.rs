@@ -95,6 +95,7 @@ fn differences(pool: &Pool, scanned: &Scanned, index: &Index) -> Vec<Finding> {
     for (place, record) in &indexed {
         let what = pool.full_path(place).display().to_string();
         match scanned.images.get(place).map(|found| &found.record) {
+            None if scanned.unusable.contains(place) => {}
             None => findings.push(Finding {
                 kind: Kind::MissingImage,
                 what,

@@ -1,8 +1,8 @@
 //! Repairing: thaw, finish, rebuild the index.  Images are read, never written or removed.
 
+use crate::check::Finding;
 use crate::check::compare::{records, with_index};
 use crate::check::scan::{Found, Scanned, scan};
-use crate::check::{Finding, thaw};
 use crate::error::{Context, Error, Result};
 use crate::index::{Index, Trashed, Unreadable, Volume};
 use crate::name::{Name, SnapshotName};
@@ -14,10 +14,11 @@ use crate::sys::marker;
 
 /// Mends what can be mended, and returns what is still wrong.
 pub fn repair(pool: &Pool, observer: &dyn Observer) -> Result<Vec<Finding>> {
-    // First of all: somebody may be waiting for it, even for what we do next.
-    thaw::thaw(&marker::abandoned()?, observer)?;
     if pool.index().is_ok_and(|index| !index.intents.is_empty()) {
-        finish(pool, observer)?;
+        // What cannot be finished is named by the check at the end.
+        if let Err(error) = finish(pool, observer) {
+            observer.warn(&error.to_string());
+        }
     }
     let lock = Lock::of_pool(pool)?;
     let scanned = scan(pool).doing("read", pool.path())?;
@@ -79,7 +80,7 @@ fn step_of(index: &Index) -> Step {
 fn rebuild(pool: &Pool, lock: Lock, scanned: &Scanned, observer: &dyn Observer) -> Result<()> {
     let index = rebuilt(pool, scanned)?;
     observer.begin(&step_of(&index));
-    Edit::with_index(pool, lock, index).save()
+    Edit::with_index(pool, lock, index)?.save()
 }
 
 /// The index as the images say it should be.
@@ -113,10 +114,11 @@ fn rebuilt(pool: &Pool, scanned: &Scanned) -> Result<Index> {
 /// An image whose record is lost keeps what the index knows of it.
 fn keep_what_has_no_record(index: &mut Index, old: &Index, scanned: &Scanned) {
     for (place, record) in records(old) {
-        if matches!(
+        let has_no_record = matches!(
             scanned.images.get(&place),
             Some(Found { record: Err(_), .. })
-        ) {
+        );
+        if has_no_record || scanned.unusable.contains(&place) {
             add(index, &place, record);
         }
     }

@@ -1,6 +1,6 @@
 //! What lies in a pool's directories, whatever the index says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -31,6 +31,8 @@ pub struct Scanned {
     pub images: BTreeMap<Place, Found>,
     /// What is no image of ours.
     pub foreign: Vec<Finding>,
+    /// Where something lies that cannot be used as the image that it should be.
+    pub unusable: BTreeSet<Place>,
 }
 
 /// Lists the pool's directories and reads each image's record.
@@ -111,7 +113,10 @@ impl Scanned {
         };
         match look(pool, &place) {
             Ok(found) => drop(self.images.insert(place, found)),
-            Err(error) => self.add_foreign(pool, path, &error.to_string()),
+            Err(error) => {
+                self.add_foreign(pool, path, &error.to_string());
+                self.unusable.insert(place);
+            }
         }
     }
 

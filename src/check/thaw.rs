@@ -30,18 +30,22 @@ pub fn findings(abandoned: &[Abandoned]) -> Vec<Finding> {
     .collect()
 }
 
-/// Thaws everything that is left, and removes the markers.
+/// Thaws everything that is left, and removes the markers; the first error, after trying all.
 pub fn thaw(abandoned: &[Abandoned], observer: &dyn Observer) -> Result<()> {
+    let mut result = Ok(());
     for marker in abandoned {
         if marker.state.may_be_frozen() {
             observer.begin(&Step::Thaw {
                 name: marker.note.name.clone(),
             });
-            thaw_one(&marker.note)?;
+            if let Err(error) = thaw_one(&marker.note) {
+                result = result.and(Err(error));
+                continue;
+            }
         }
-        std::fs::remove_file(&marker.path).doing("remove", &marker.path)?;
+        result = result.and(std::fs::remove_file(&marker.path).doing("remove", &marker.path));
     }
-    Ok(())
+    result
 }
 
 fn thaw_one(note: &Note) -> Result<()> {

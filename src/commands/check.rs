@@ -5,6 +5,7 @@ use clap::Args;
 use crate::check::{self, Finding};
 use crate::commands::{Context, require_root};
 use crate::error::{Error, Result};
+use crate::sys::marker;
 
 /// Check the pool: index, images, their records and the kernel's state against each other
 ///
@@ -25,6 +26,10 @@ pub struct Check {
 impl Check {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
+        if self.repair && !context.globals.dry_run {
+            // First of all, and whatever the pool is like: somebody may be waiting for it.
+            check::thaw::thaw(&marker::abandoned()?, context.observer())?;
+        }
         let pool = context.pool()?;
         if self.repair && context.shows(|| check::repair::plan(&pool))? {
             return Ok(());

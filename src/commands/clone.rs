@@ -72,7 +72,7 @@ impl Clone {
     }
 
     fn to_volume(&self, name: &Name, context: &Context<'_>) -> Result<()> {
-        let pool = context.pool()?;
+        let pool = context.pool_for_change()?;
         let from = match target::find(&self.source, &pool, &pool.index()?)? {
             Found::Image(place) => place,
             Found::Outside(path) => {
@@ -104,7 +104,7 @@ impl Clone {
                 Found::Outside(path) => path,
             },
             // loclone's job needs no pool.
-            Err(Error::NoPool { .. }) => target::find_outside(&self.source)?,
+            Err(_) if matches!(self.source, Target::Path(_)) => target::find_outside(&self.source)?,
             Err(error) => return Err(error),
         };
         let clone = ToPath::open(&from, to, self.options(self.new_uuid))?;

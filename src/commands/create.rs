@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::commands::{Context, require_root};
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::guest::Fs;
 use crate::index::Volume;
 use crate::name::Name;
@@ -14,7 +15,7 @@ use crate::pool::Pool;
 use crate::record::Record;
 use crate::report::Reporter;
 use crate::size::Size;
-use crate::volume::{Adoption, New};
+use crate::volume::{Adoption, New, name_must_be_free};
 
 /// Make a volume: a sparse image of SIZE with a filesystem in it
 ///
@@ -45,7 +46,8 @@ pub struct Create {
     /// The filesystem to make in it
     #[arg(
         long,
-        value_name = "xfs|ext4|btrfs|none",
+        value_name = "FS",
+        value_parser = PossibleValuesParser::new(["xfs", "ext4", "btrfs", "none"]).map(Fs::from),
         default_value = "xfs",
         conflicts_with = "from"
     )]
@@ -98,8 +100,9 @@ impl Create {
             label: self.label.clone(),
             mkfs_options: options.split_whitespace().map(str::to_owned).collect(),
         };
+        new.check()?;
         let pool = context.pool_or_new()?;
-        new.check(&pool)?;
+        name_must_be_free(&pool, &self.name)?;
         if rounded != size {
             context
                 .output
@@ -113,8 +116,9 @@ impl Create {
     }
 
     fn adopt(&self, file: &std::path::Path, context: &Context<'_>) -> Result<()> {
+        file.metadata().doing("find", file)?;
         let pool = context.pool_or_new()?;
-        let adoption = Adoption::open(&pool, &self.name, file)?;
+        let adoption = Adoption::open(&pool, &self.name, file, self.is_move)?;
         if context.shows(|| adoption.plan(self.is_move, self.crash))? {
             return Ok(());
         }

@@ -58,7 +58,7 @@ fn item_parser() -> impl TypedValueParser<Value = Item> {
 impl Delete {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
-        let pool = context.pool()?;
+        let pool = context.pool_for_change()?;
         let index = pool.index()?;
         let deletion = self.deletion(&pool, &index)?;
         deletion.check(&pool, &index)?;

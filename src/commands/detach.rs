@@ -24,7 +24,7 @@ pub struct Detach {
 impl Detach {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
-        let pool = context.pool()?;
+        let pool = context.pool_for_change()?;
         let place = target::find_image(&self.target, &pool, &pool.index()?)?;
         let image = Image::open(&pool, &place)?;
         if context.shows(|| image.plan_detach())? {

@@ -82,6 +82,16 @@ impl Context<'_> {
         Pool::open(&self.globals.pool, self.wait())
     }
 
+    /// The pool, for a verb that changes something: what a killed lovol has left unfinished is
+    /// finished first, so that nothing is looked up that is about to move.
+    pub fn pool_for_change(&self) -> Result<Pool> {
+        let pool = self.pool()?;
+        if !self.globals.dry_run {
+            pool.settle()?;
+        }
+        Ok(pool)
+    }
+
     /// How long to wait for others.
     pub fn wait(&self) -> Duration {
         Duration::from_secs(self.globals.wait.into())
@@ -89,7 +99,7 @@ impl Context<'_> {
 
     /// The pool, which is made first at the default place if there is none.
     pub fn pool_or_new(&self) -> Result<Pool> {
-        match self.pool() {
+        match self.pool_for_change() {
             Err(Error::NoPool { dir })
                 if dir == std::path::Path::new(DEFAULT_DIR) && !self.globals.dry_run =>
             {
@@ -210,6 +220,14 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(&arguments)
 }
 
+/// A lock is an open file, and a range may be thousands of snapshots.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
 /// What was typed stands in clap's message, and a terminal must not obey it.
 fn print_usage_error(error: &clap::Error) {
     let text = error.render().to_string();
@@ -219,6 +237,7 @@ fn print_usage_error(error: &clap::Error) {
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    raise_file_limit();
     let cli = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => {

@@ -37,7 +37,7 @@ pub struct Mount {
 impl Mount {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
-        let pool = context.pool()?;
+        let pool = context.pool_for_change()?;
         let place = target::find_image(&self.target, &pool, &pool.index()?)?;
         let dir = mount_point(&self.dir)?;
         let options = Options::parse(&self.options.join(","));

@@ -33,7 +33,7 @@ pub struct Purge {
 impl Purge {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
-        let pool = context.pool()?;
+        let pool = context.pool_for_change()?;
         let index = pool.index()?;
         let mut ids: Vec<String> = if self.all {
             index.trash.keys().cloned().collect()
@@ -71,6 +71,9 @@ impl Purge {
             shown.collect::<Vec<_>>().join(", ")
         ))?;
         trash::purge(&pool, &ids, context.observer())?;
+        context
+            .output
+            .remark(&format!("removed for good: {}", ids.join(", ")));
         let values: Vec<_> = ids.iter().map(|id| json!({"id": id})).collect();
         context.output.result(&[], "purged", &values)
     }

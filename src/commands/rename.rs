@@ -33,7 +33,7 @@ pub struct Rename {
 impl Rename {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
-        let pool = context.pool()?;
+        let pool = context.pool_for_change()?;
         let index = pool.index()?;
         let (rename, new) = match target::find_image(&self.target, &pool, &index)? {
             Place::Volume(from) => {
@@ -50,8 +50,8 @@ impl Rename {
         if context.shows(|| rename.plan(&pool, &index))? {
             return Ok(());
         }
-        self.warn_of_fstab(context);
         rename.carry_out(&pool, context.observer())?;
+        self.warn_of_fstab(context);
         context.output.result(
             std::slice::from_ref(&new),
             "renamed",

@@ -77,7 +77,7 @@ impl Snapshot {
                 .observer()
                 .warn("before Linux 5.17 a freeze may hide that writing back failed");
         }
-        let pool = context.pool()?;
+        let pool = context.pool_for_change()?;
         let (volumes, name) = self.volumes(&pool, &pool.index()?)?;
         let options = Options {
             crash: self.crash,

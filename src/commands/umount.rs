@@ -28,7 +28,7 @@ pub struct Umount {
 impl Umount {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
-        let pool = context.pool()?;
+        let pool = context.pool_for_change()?;
         let place = target::find_image(&self.target, &pool, &pool.index()?)?;
         let image = Image::open(&pool, &place)?;
         let dirs = self.dirs(&image);

@@ -28,7 +28,7 @@ pub struct Undelete {
 impl Undelete {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
-        let pool = context.pool()?;
+        let pool = context.pool_for_change()?;
         let plan = || {
             let index = pool.index()?;
             trash::prepare_undelete(&pool, &index, &self.name, self.new_name.as_ref())

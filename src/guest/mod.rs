@@ -7,7 +7,6 @@ pub mod xfs;
 
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -172,18 +171,6 @@ impl From<String> for Fs {
 impl From<Fs> for String {
     fn from(fs: Fs) -> Self {
         fs.as_str().to_owned()
-    }
-}
-
-impl FromStr for Fs {
-    type Err = String;
-
-    /// One that can be made.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "xfs" | "ext4" | "btrfs" | "none" => Ok(Self::from(text.to_owned())),
-            _ => Err("expected xfs, ext4, btrfs or none".into()),
-        }
     }
 }
 

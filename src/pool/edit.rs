@@ -12,9 +12,12 @@ use crate::error::{Context, Error, Result};
 use crate::index::{Index, Trashed, Volume};
 use crate::plan::{Observer, Step};
 use crate::pool::lock::Lock;
-use crate::pool::{INDEX, Pool};
+use crate::pool::{INDEX, Pool, ballast};
 use crate::record::Record;
 use crate::sys::beneath;
+use crate::sys::loopdev::FileId;
+use crate::sys::signals::Blocked;
+use crate::usage::Usage;
 
 /// A pool whose lock we hold.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct Edit<'p> {
     /// The index; what is changed here is saved by [`Edit::save`].
     pub index: Index,
     _lock: Lock,
+    /// Its few moments are not interrupted: ^C comes before or after.
+    _signals: Blocked,
 }
 
 impl<'p> Edit<'p> {
@@ -31,39 +36,75 @@ impl<'p> Edit<'p> {
         pool.must_not_be_frozen()?;
         let lock = Lock::of_pool(pool)?;
         let index = pool.index()?;
+        let signals = Blocked::all().doing("block", "signals")?;
         let mut edit = Self {
             pool,
             index,
             _lock: lock,
+            _signals: signals,
         };
         edit.finish_intents()?;
         Ok(edit)
     }
 
     /// Like [`Edit::begin`], but with this index in the place of the one that is there.
-    #[must_use]
-    pub fn with_index(pool: &'p Pool, lock: Lock, index: Index) -> Self {
-        Self {
+    pub fn with_index(pool: &'p Pool, lock: Lock, index: Index) -> Result<Self> {
+        pool.must_not_be_frozen()?;
+        let signals = Blocked::all().doing("block", "signals")?;
+        Ok(Self {
             pool,
             index,
             _lock: lock,
-        }
+            _signals: signals,
+        })
     }
 
+    /// Finishes what was begun.  What is in use by now is not moved: then it is taken back, if
+    /// possible.  What cannot be removed is left; the index does not name it any more.
     fn finish_intents(&mut self) -> Result<()> {
         if self.index.intents.is_empty() {
             return Ok(());
         }
         for steps in std::mem::take(&mut self.index.intents) {
-            for step in &steps {
-                self.apply(step).map_err(|error| {
-                    let what = format!("cannot finish what a killed lovol has begun ({step})");
-                    Error::refused(what, error.to_string())
-                        .with_hint("'lovol check' names what is in the way")
-                })?;
+            let is_taken_back = self.moves_what_is_used(&steps)?
+                && steps
+                    .iter()
+                    .rev()
+                    .try_for_each(|step| self.undo(step))
+                    .is_ok();
+            if !is_taken_back {
+                self.finish(&steps)?;
             }
         }
         self.save()
+    }
+
+    fn finish(&mut self, steps: &[Step]) -> Result<()> {
+        for step in steps {
+            match (step, self.apply(step)) {
+                (_, Ok(())) | (Step::Remove { .. } | Step::RemoveDir { .. }, Err(_)) => {}
+                (_, Err(error)) => {
+                    let what = format!("cannot finish what an earlier lovol has begun ({step})");
+                    return Err(Error::refused(what, error.to_string())
+                        .with_hint("remove what is in the way, then 'lovol check --repair'"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn moves_what_is_used(&self, steps: &[Step]) -> Result<bool> {
+        let usage = Usage::look()?;
+        let is_used = |path: &Path| {
+            let place = beneath::open(self.pool.dir(), path, OFlags::PATH | OFlags::NOFOLLOW);
+            let id = place.and_then(|fd| FileId::of(&File::from(fd)));
+            id.is_ok_and(|id| usage.devices_of(id).next().is_some())
+        };
+        Ok(steps.iter().any(|step| match step {
+            Step::Move { from, .. } => is_used(from),
+            Step::Exchange { path, .. } => is_used(path),
+            _ => false,
+        }))
     }
 
     /// Saves `steps` as an intent, carries them out, and saves what has become of the index.
@@ -163,7 +204,12 @@ impl<'p> Edit<'p> {
 
     /// A move whose source is gone was carried out before, or there was nothing to move.
     fn apply_move(&self, from: &Path, to: &Path) -> Result<()> {
-        unless_done(beneath::rename(self.pool.dir(), from, to), libc::ENOENT).doing("rename", from)
+        let dir = self.pool.dir();
+        if beneath::exists(dir, from).doing("look at", from)? {
+            // An empty directory, left by a kill, is in nobody's way.
+            drop(beneath::remove_dir(dir, to));
+        }
+        unless_done(beneath::rename(dir, from, to), libc::ENOENT).doing("rename", from)
     }
 
     /// Exchanging twice would undo it, so the image's own record says whether it is done.
@@ -237,8 +283,18 @@ impl<'p> Edit<'p> {
     }
 
     /// Replaces the index's file by what is in memory: a new file, made durable, then renamed.
+    ///
+    /// On a full filesystem the ballast makes room, so that deleting is always possible.
     pub fn save(&self) -> Result<()> {
-        write_index(self.pool, &self.index).doing("write", self.pool.path().join(INDEX))
+        let dir = self.pool.dir();
+        let mut written = write_index_in(dir, &self.index);
+        if matches!(&written, Err(error) if error.raw_os_error() == Some(libc::ENOSPC)) {
+            ballast::drop_from(dir).doing("drop the ballast of", self.pool.path())?;
+            written = write_index_in(dir, &self.index);
+        }
+        // Where there is no room for it now, the next one tries.
+        ballast::keep_in(dir);
+        written.doing("write", self.pool.path().join(INDEX))
     }
 }
 
@@ -250,11 +306,6 @@ fn unless_done(result: io::Result<()>, errno: i32) -> io::Result<()> {
 }
 
 /// Writes the index: the old one stays whole until the new one is durable.
-fn write_index(pool: &Pool, index: &Index) -> io::Result<()> {
-    write_index_in(pool.dir(), index)
-}
-
-/// The same for a pool that is still being made.
 pub fn write_index_in(dir: impl std::os::fd::AsFd, index: &Index) -> io::Result<()> {
     /// Seen only between two calls of ours, or after a kill there; the next save replaces it.
     const NEW: &str = ".index.json.new";
@@ -292,7 +343,9 @@ fn replace(dir: BorrowedFd<'_>, new: &str) -> io::Result<()> {
 
 /// Refuses when something lies at a place where a step is to put something.
 pub fn must_be_free(pool: &Pool, path: &Path) -> Result<()> {
-    if beneath::exists(pool.dir(), path).doing("look at", path)? {
+    let is_taken = beneath::exists(pool.dir(), path).doing("look at", path)?;
+    let is_empty_dir = || beneath::names(pool.dir(), path).is_ok_and(|names| names.is_empty());
+    if is_taken && !is_empty_dir() {
         return Err(Error::Exists {
             what: pool.path().join(path).display().to_string(),
             hint: Some("the index does not name it: 'lovol check' says more".into()),

@@ -7,14 +7,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, Mode, OFlags, XattrFlags};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, XattrFlags};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::{Context, Error, Result};
 use crate::index::{Index, VERSION};
 use crate::plan::{Observer, Step};
-use crate::pool::{Settings, edit, safety};
+use crate::pool::{Settings, ballast, edit, safety};
 use crate::record::XATTR;
 use crate::size::Size;
 use crate::sys::loopdev::{self, FileId, LoopDevice, Options};
@@ -170,6 +170,7 @@ fn fill(dir: &OwnedFd) -> io::Result<()> {
         extra: serde_json::Map::new(),
     };
     edit::write_index_in(dir, &Index::new(settings.uuid))?;
+    ballast::keep_in(dir);
     rustix::fs::fchmod(dir, Mode::from_raw_mode(0o755))?;
     rustix::fs::fsetxattr(
         dir,
@@ -181,11 +182,11 @@ fn fill(dir: &OwnedFd) -> io::Result<()> {
 }
 
 fn empty(dir: &OwnedFd) {
-    use rustix::fs::{AtFlags, unlinkat};
+    use rustix::fs::unlinkat;
     for name in ["volumes", "snapshots", "trash"] {
         let _ = unlinkat(dir, name, AtFlags::REMOVEDIR);
     }
-    for name in ["lock", super::INDEX] {
+    for name in ["lock", "ballast", super::INDEX] {
         let _ = unlinkat(dir, name, AtFlags::empty());
     }
 }
@@ -299,25 +300,35 @@ impl OnImage {
         let words = ["-q", "-K", "-m", "reflink=1", "-b", "size=4096"].map(std::ffi::OsStr::new);
         MKFS.run(&[&words[..], &[device_path.as_os_str()]].concat(), &[0])?;
         rustix::fs::fsync(&file).doing("write back", &image_path)?;
-        let marker = Marker::put(&self.dir, &image_path)?;
-        observer.begin(&steps[1]);
-        mount::mount(&device_path, &self.dir, "xfs", &mount::Options::default())?;
-        let result = make_in(&self.dir, observer).and_then(|abilities| {
-            beneath::link(
-                &file,
-                &parent,
-                image_path.file_name().map_or(Path::new(""), Path::new),
-            )
-            .doing("name", &image_path)?;
-            beneath::sync(&parent).doing("write back", &image_path)?;
-            Ok(abilities)
-        });
-        if result.is_err() {
-            mount::unmount(&self.dir)?;
-            device.close()?;
-        } else {
-            marker.keep();
+        // Named before it is used: a pool on a file without a name would be gone with its mount.
+        let name = image_path.file_name().map_or(Path::new(""), Path::new);
+        beneath::link(&file, &parent, name).doing("name", &image_path)?;
+        let result = beneath::sync(&parent)
+            .doing("write back", &image_path)
+            .and_then(|()| self.mount_and_fill(&device_path, &steps[1], observer));
+        if result.is_ok() {
             made.keep();
+        } else {
+            drop(device.close());
+            let _ = rustix::fs::unlinkat(&parent, name, AtFlags::empty());
+        }
+        result
+    }
+
+    fn mount_and_fill(
+        &self,
+        device: &Path,
+        step: &Step,
+        observer: &dyn Observer,
+    ) -> Result<Abilities> {
+        let marker = Marker::put(&self.dir, &self.image())?;
+        observer.begin(step);
+        mount::mount(device, &self.dir, "xfs", &mount::Options::default())?;
+        let result = make_in(&self.dir, observer);
+        if result.is_ok() {
+            marker.keep();
+        } else {
+            drop(mount::unmount(&self.dir));
         }
         result
     }

@@ -42,12 +42,8 @@ impl Lock {
     /// Waits for the lock of one image, which must still be at its place then.
     pub fn of_image(pool: &Pool, place: &Place) -> Result<Self> {
         // Not kept open while waiting: an open image is one that a lease is refused for.
-        let flags = OFlags::RDWR | OFlags::NONBLOCK;
-        let flags = if place.is_snapshot() {
-            OFlags::RDONLY | OFlags::NONBLOCK
-        } else {
-            flags
-        };
+        // For reading, so that it does not look as if somebody wrote to it.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let lock = wait(&place.to_string(), pool.wait, || {
             pool.open_image(place, flags)
         })?;

@@ -4,12 +4,14 @@
 //! POOL/                       0755, root's; xattr user.lovol: the pool's UUID and settings
 //!   lock                      0600, the only pool lock
 //!   index.json                0644
+//!   ballast                   given up when the filesystem is full
 //!   volumes/NAME.img          0700 directory, 0600 image
 //!   snapshots/NAME/SNAP.img   0700 directories, 0400 image
 //!   trash/ID/                 0700; volume.img and snapshots/, as they were
 //! ```
 //! [`Pool`] reads; [`Edit`], which holds the pool's lock, writes.
 
+pub mod ballast;
 pub mod edit;
 pub mod init;
 pub mod lock;
@@ -115,6 +117,15 @@ impl Pool {
         Ok(settings)
     }
 
+    /// Finishes what a killed lovol has begun, if it has left something.
+    pub fn settle(&self) -> Result<()> {
+        if self.index()?.intents.is_empty() {
+            Ok(())
+        } else {
+            Edit::begin(self).map(drop)
+        }
+    }
+
     /// Makes sure, once, that writing to the pool does not hang: somebody (a backup agent) may have
     /// frozen its filesystem.
     ///
@@ -124,11 +135,13 @@ impl Pool {
         if self.is_known_writable.get() {
             return Ok(());
         }
-        if !tryout::comes_back(&self.dir, self.wait).doing("try", &self.path)? {
+        // A busy filesystem may take its time, however short a wait was asked for.
+        let limit = self.wait.max(Duration::from_secs(5));
+        if !tryout::comes_back(&self.dir, limit).doing("try", &self.path)? {
             return Err(Error::Locked {
                 what: format!("the filesystem of the pool {}", self.path.display()),
-                holder: Some("another program, which froze it".into()),
-                waited: self.wait,
+                holder: Some("another program that froze it, or it is very busy".into()),
+                waited: limit,
             });
         }
         self.is_known_writable.set(true);

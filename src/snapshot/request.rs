@@ -201,20 +201,25 @@ impl<'p> Request<'p> {
         };
         let taken = take_all(&jobs, limits, observer)?;
         drop(jobs);
-        self.publish(images, &taken)
+        let is_one_instant = taken.len() > 1 && !crash;
+        if crash && taken.len() > 1 {
+            observer
+                .warn("without a freeze they are taken one after the other, not at one instant");
+        }
+        self.publish(images, &taken, is_one_instant.then(Uuid::new_v4))
     }
 
     fn publish(
         &self,
         images: Vec<NewImage>,
         taken: &[Taken],
+        group: Option<Uuid>,
     ) -> Result<Vec<(SnapshotName, Record)>> {
         let mut edit = Edit::begin(self.pool)?;
         let at = taken
             .first()
             .map_or_else(crate::time::now, |taken| taken.at);
         let snapshot = self.name(&edit.index, at);
-        let group = (taken.len() > 1).then(Uuid::new_v4);
         let mut results = Vec::new();
         let mut named = Vec::new();
         for ((name, volume), (image, taken)) in
@@ -225,6 +230,7 @@ impl<'p> Request<'p> {
                 snapshot: snapshot.clone(),
             };
             edit.index.must_not_have_snapshot(&full)?;
+            volume.must_still_be(name, &edit.index)?;
             let mut record = volume.record_of(taken, group);
             record.allocated = Some(image.allocated()?);
             remember(&mut edit, name, &volume.file, &volume.record)?;
@@ -253,6 +259,17 @@ impl Volume {
                 Place::snapshot(name, snapshot).path(),
             ),
         }
+    }
+
+    fn must_still_be(&self, name: &Name, index: &Index) -> Result<()> {
+        if index.volume(name)?.record.uuid == self.record.uuid {
+            return Ok(());
+        }
+        Err(Error::refused(
+            format!("cannot snapshot {name}"),
+            "it was replaced meanwhile",
+        )
+        .with_hint("try again"))
     }
 
     fn record_of(&self, taken: &Taken, group: Option<Uuid>) -> Record {

@@ -55,7 +55,7 @@ pub fn take_all(jobs: &[Job<'_>], limits: Limits, observer: &dyn Observer) -> Re
     let mut expected = Duration::ZERO;
     for taking in &takings {
         observer.begin(&taking.way.step(taking.source));
-        expected += taking.prepare()?;
+        expected += taking.prepare(jobs.len() > 1)?;
     }
     let wards = takings
         .iter()
@@ -144,7 +144,9 @@ impl<'a> Taking<'a> {
 
     /// Does before the instant what can be done before, and tells how long the rest will take: as
     /// long as the last pass, which did the same.
-    fn prepare(&self) -> Result<Duration> {
+    ///
+    /// What needs no freeze itself is cloned inside that of the rest of its group.
+    fn prepare(&self, is_in_group: bool) -> Result<Duration> {
         match self.way {
             Way::Frozen { root, .. } => {
                 // What the guest has not written yet would be written, and cloned, in the freeze.
@@ -154,6 +156,7 @@ impl<'a> Taking<'a> {
                 Ok(last)
             }
             Way::Crash => self.pre_clone(),
+            Way::Unused { .. } | Way::Immutable(_) if is_in_group => self.pre_clone(),
             Way::Unused { .. } | Way::Immutable(_) => Ok(Duration::ZERO),
         }
     }
@@ -282,7 +285,7 @@ impl<'a> Taking<'a> {
             Some(libc::EXDEV) => {
                 Error::refused(what, "source and destination are on different filesystems")
                     .with_hint(
-                        "a reflink shares blocks within one filesystem; copy the file there first",
+                        "a reflink shares blocks within one filesystem; elsewhere, copy the image of a snapshot, never one in use",
                     )
             }
             Some(libc::EOPNOTSUPP | libc::ENOTTY) => {

@@ -11,9 +11,9 @@ use crate::guest::proof;
 use crate::plan::Step;
 use crate::record::Consistency;
 use crate::snapshot::Source;
-use crate::sys::holders;
 use crate::sys::loopdev::{Attached, FileId};
 use crate::sys::mountinfo::MountEntry;
+use crate::sys::{holders, ioctl};
 use crate::usage::Usage;
 
 /// The way to take an image.
@@ -70,7 +70,10 @@ pub fn choose(source: &Source<'_>, usage: &Usage, is_crash: bool) -> Result<Way>
         .filter(|device| !device.read_only)
         .collect();
     match writable.as_slice() {
-        [] => Ok(Way::Unused { device: None }),
+        [] => {
+            nobody_must_write(source, id)?;
+            Ok(Way::Unused { device: None })
+        }
         [device] => choose_attached(source, usage, device),
         _ => {
             let devices: Vec<_> = writable
@@ -83,6 +86,23 @@ pub fn choose(source: &Source<'_>, usage: &Usage, is_crash: bool) -> Result<Way>
             ))
         }
     }
+}
+
+/// A virtual machine or a copy may write to the image without any loop device.
+fn nobody_must_write(source: &Source<'_>, id: FileId) -> Result<()> {
+    if ioctl::is_nobody_writing(source.file).doing("lease", &source.name)? {
+        return Ok(());
+    }
+    let users = holders::of_file(id);
+    let users = if users.is_empty() {
+        "something in the kernel".to_owned()
+    } else {
+        users.join(", ")
+    };
+    Err(unreachable_by_freeze(
+        source,
+        &format!("its image is open for writing ({users})"),
+    ))
 }
 
 fn choose_attached(source: &Source<'_>, usage: &Usage, device: &Attached) -> Result<Way> {

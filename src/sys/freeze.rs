@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::sys::mman::MlockAllFlags;
-use nix::sys::signal::SigSet;
 
 use crate::error::{Context, Error, Result};
 use crate::sys::guardian::{Guardian, Ward};
 use crate::sys::ioctl;
 use crate::sys::marker::State;
 use crate::sys::rcu::Expedited;
+use crate::sys::signals::Blocked;
 
 /// How a freeze went.
 #[derive(Clone, Copy, Debug)]
@@ -72,11 +72,14 @@ pub fn while_frozen(
 ) -> Result<Frozen> {
     let started = Instant::now();
     let mut losses = 0;
+    let mut pause = Duration::from_millis(50);
     loop {
         match attempt(wards, limits.frozen, &mut work) {
             Ok(frozen) => return Ok(frozen),
             Err(Failure::Busy(_)) if started.elapsed() < limits.wait => {
-                std::thread::sleep(Duration::from_millis(50));
+                // Each attempt freezes the others for a moment: ever less often.
+                std::thread::sleep(pause.min(limits.wait.saturating_sub(started.elapsed())));
+                pause = (pause * 2).min(Duration::from_secs(1));
             }
             Err(Failure::Busy(name)) => return Err(frozen_by_another(&name)),
             Err(Failure::Lost) if losses < 2 => losses += 1,
@@ -120,7 +123,21 @@ fn attempt(
         guardian.dismiss();
     }
     drop(signals);
+    // Left to the guardian, and nothing is tried again beside it.
+    if let Some(ward) = wards
+        .iter()
+        .find(|ward| ward.marker.state() == State::Frozen)
+    {
+        let error = thawed.err().unwrap_or(io::ErrorKind::Other.into());
+        return Err(Failure::Error(not_thawed(&ward.name, &error)));
+    }
     if let Err((ward, error)) = frozen {
+        if error.raw_os_error() == Some(libc::ETIMEDOUT) {
+            return Err(Failure::Error(Error::FrozenTooLong {
+                name: names(wards),
+                limit,
+            }));
+        }
         return Err(freeze_failure(&ward.name, error));
     }
     let names = || names(wards);
@@ -155,7 +172,9 @@ fn freeze_all(wards: &[Ward]) -> Result<(), (&Ward, io::Error)> {
     for ward in wards {
         ward.marker.set(State::Intent);
         match ioctl::freeze(&ward.root) {
-            Ok(()) => ward.marker.set(State::Frozen),
+            Ok(()) if ward.marker.set_frozen() => {}
+            // The guardian was before us: the time is over.
+            Ok(()) => return Err((ward, io::Error::from_raw_os_error(libc::ETIMEDOUT))),
             Err(error) => {
                 ward.marker.set(State::NotOurs);
                 return Err((ward, error));
@@ -245,25 +264,4 @@ fn not_thawed(name: &str, error: &io::Error) -> Error {
         format!("thawing it failed ({error}); a guardian goes on trying for a minute"),
     )
     .with_hint("'fsfreeze -u DIR' or 'lovol check --repair' thaws it; as a last resort SysRq-j thaws everything")
-}
-
-/// Blocks every signal for as long as it lives; what came meanwhile is delivered then.
-struct Blocked(SigSet);
-
-impl Blocked {
-    fn all() -> nix::Result<Self> {
-        let mut before = SigSet::empty();
-        nix::sys::signal::sigprocmask(
-            nix::sys::signal::SigmaskHow::SIG_SETMASK,
-            Some(&SigSet::all()),
-            Some(&mut before),
-        )?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for Blocked {
-    fn drop(&mut self) {
-        let _ = self.0.thread_set_mask();
-    }
 }

@@ -79,6 +79,10 @@ impl Guardian {
 
     /// Lets the guardian go, once nothing is left for it to do, and waits for its end.
     pub fn dismiss(mut self) {
+        if let Some(alive) = &self.alive {
+            // Without this word it would take us for dead, and remove markers that we still need.
+            let _ = nix::unistd::write(alive, b".");
+        }
         self.let_go();
     }
 
@@ -111,8 +115,11 @@ fn guard(parent: &OwnedFd, wards: &[Ward], deadline: Duration) {
     let mut is_thawed_by_us = vec![false; wards.len()];
     loop {
         let left = deadline.saturating_sub(started.elapsed());
-        let is_orphan = wait_for_end(parent, if left.is_zero() { RETRY } else { left });
-        if is_orphan {
+        let has_ended = wait_for_end(parent, if left.is_zero() { RETRY } else { left });
+        if has_ended && matches!(nix::unistd::read(parent, &mut [0]), Ok(1)) {
+            return;
+        }
+        if has_ended {
             return thaw_for_the_dead(wards, &is_thawed_by_us);
         }
         if wards
@@ -136,7 +143,7 @@ fn guard(parent: &OwnedFd, wards: &[Ward], deadline: Duration) {
     }
 }
 
-/// Waits until whoever holds the pipe's other end has died (true) or the time is over (false).
+/// Waits until whoever holds the pipe's other end has died or said something (true) or the time is over (false).
 pub(super) fn wait_for_end(parent: &OwnedFd, time: Duration) -> bool {
     let mut polled = [PollFd::new(parent.as_fd(), PollFlags::POLLIN)];
     let timeout =

@@ -199,6 +199,25 @@ pub fn write_lease(file: impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Whether nobody has the file open for writing, as a read lease can be had (`F_SETLEASE`), which is
+/// given back at once.  `file` must be open for reading only.
+pub fn is_nobody_writing(file: impl AsFd) -> io::Result<bool> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: F_SETLEASE takes a number and follows no pointer.
+    let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) };
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        return if error.raw_os_error() == Some(libc::EAGAIN) {
+            Ok(false)
+        } else {
+            Err(error)
+        };
+    }
+    // SAFETY: as above.
+    unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
+    Ok(true)
+}
+
 /// Forks, and runs `child` in the child, which then leaves without running any destructor.
 ///
 /// The process must have one thread only, as lovol has: otherwise the child could inherit a lock
@@ -282,6 +301,16 @@ impl SharedWord {
     pub fn set(&self, value: u32) {
         // SAFETY: as above.
         unsafe { self.0.as_ref() }.store(value, Ordering::SeqCst);
+    }
+}
+
+impl SharedWord {
+    /// Stores a value in the place of an expected one; whether that was there.
+    pub fn replace(&self, expected: u32, value: u32) -> bool {
+        // SAFETY: as above.
+        let word = unsafe { self.0.as_ref() };
+        word.compare_exchange(expected, value, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 }
 

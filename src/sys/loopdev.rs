@@ -73,6 +73,8 @@ pub struct Attached {
     pub autoclear: bool,
     /// Whether it bypasses the page cache of the filesystem beneath.
     pub direct_io: bool,
+    /// Whether it shows the whole file, without an offset or a limit.
+    pub is_whole: bool,
     /// The reference that whoever bound it gave it: for lovol the UUID of the image.
     pub reference: String,
 }
@@ -94,6 +96,7 @@ impl Attached {
             read_only: info.lo_flags & READ_ONLY != 0,
             autoclear: info.lo_flags & AUTOCLEAR != 0,
             direct_io: info.lo_flags & DIRECT_IO != 0,
+            is_whole: info.lo_offset == 0 && info.lo_sizelimit == 0,
             reference: String::from_utf8(name).unwrap_or_default(),
         }
     }
@@ -319,6 +322,11 @@ pub fn detach(attached: &Attached) -> Result<()> {
     wait_until_gone(attached)
 }
 
+/// Detaches a device that we have just bound, and have open ourselves.
+pub fn detach_own(device: &LoopDevice) -> Result<()> {
+    device.handle.detach().doing("detach", device.path())
+}
+
 /// Opens a device that nobody else uses, so that nobody mounts it meanwhile; waits for those who
 /// only look at it.
 fn claim(attached: &Attached) -> Result<File> {
@@ -339,7 +347,12 @@ fn claim(attached: &Attached) -> Result<File> {
 
 fn in_use(attached: &Attached) -> Error {
     let by = holders::of_device(attached.number);
-    let elsewhere = || vec!["mounted in another mount namespace, or claimed by the kernel".into()];
+    let elsewhere = || {
+        vec![
+            "mounted in another mount namespace, unmounted while frozen, or claimed by the kernel"
+                .into(),
+        ]
+    };
     Error::InUse {
         what: attached.path().display().to_string(),
         by: if by.is_empty() { elsewhere() } else { by },

@@ -9,11 +9,10 @@
 //! Main and guardian share one flock on it: a marker whose lock is free belongs to the dead.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -22,7 +21,7 @@ use crate::error::{Context, Error, Result};
 use crate::sys::ioctl::SharedWord;
 
 const DIR: &str = "/run/lovol";
-const NOTE_OFFSET: u64 = 4096;
+const NOTE_OFFSET: usize = 4096;
 
 /// How far a freeze has got.  Stored right after each ioctl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,31 +89,29 @@ pub struct Marker {
 impl Marker {
     /// Writes a marker in state [`State::Idle`].
     pub fn create(note: &Note) -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         make_dir()?;
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = Path::new(DIR).join(format!("freeze-{}-{number}", note.pid));
-        let mut options = File::options();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path)
-            .doing("make", &path)?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).doing("lock", &path)?;
-        let json = serde_json::to_vec(note)
-            .map_err(std::io::Error::from)
-            .doing("write", &path)?;
-        file.seek(SeekFrom::Start(NOTE_OFFSET))
-            .doing("write", &path)?;
-        file.write_all(&json).doing("write", &path)?;
-        let word = SharedWord::map(&file).doing("map", &path)?;
+        let (mut file, path) = new_file(note.pid)?;
+        let made = Self::fill(&mut file, note);
+        match made {
+            Ok(word) => Ok(Self { file, path, word }),
+            Err(error) => {
+                drop(std::fs::remove_file(&path));
+                Err(Error::io("write", path, error))
+            }
+        }
+    }
+
+    fn fill(file: &mut File, note: &Note) -> std::io::Result<SharedWord> {
+        rustix::fs::flock(&*file, FlockOperation::NonBlockingLockExclusive)?;
+        // The page of the word is written, not left a hole: a store into a hole of a full /run
+        // would kill us.
+        let mut bytes = vec![0; NOTE_OFFSET];
+        bytes.extend(serde_json::to_vec(note)?);
+        file.write_all(&bytes)?;
+        let word = SharedWord::map(file)?;
         // Touched now, so that no store inside the freeze needs a page.
         word.set(State::Idle as u32);
-        Ok(Self { file, path, word })
+        Ok(word)
     }
 
     /// How far it has got.
@@ -125,6 +122,12 @@ impl Marker {
     /// Stores how far it has got; neither allocates nor calls the kernel.
     pub fn set(&self, state: State) {
         self.word.set(state as u32);
+    }
+
+    /// Stores that FIFREEZE succeeded; not if the guardian has thawed it since.
+    pub fn set_frozen(&self) -> bool {
+        self.word
+            .replace(State::Intent as u32, State::Frozen as u32)
     }
 
     /// Removes the marker: there is nothing left that could be frozen by us.
@@ -149,9 +152,30 @@ impl AsFd for Marker {
     }
 }
 
+/// A file of a name that no marker has: one that is there may be all that is known of a freeze.
+fn new_file(pid: u32) -> Result<(File, PathBuf)> {
+    for number in 0.. {
+        let path = Path::new(DIR).join(format!("freeze-{pid}-{number}"));
+        let mut options = File::options();
+        match options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+        {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            result => return result.map(|file| (file, path.clone())).doing("make", path),
+        }
+    }
+    Err(Error::refused("cannot make a marker", "there are too many"))
+}
+
 /// A marker whose process and guardian are both dead.
 #[derive(Debug)]
 pub struct Abandoned {
+    /// Holds its lock, so that only one of several who find it acts on it.
+    _file: File,
     /// Its file.
     pub path: PathBuf,
     /// What was being frozen.
@@ -195,11 +219,12 @@ fn read_abandoned(path: &Path) -> Result<Option<Abandoned>> {
         .first_chunk()
         .map_or(0, |word| u32::from_ne_bytes(*word));
     let note = bytes
-        .get(4096..)
+        .get(NOTE_OFFSET..)
         .and_then(|json| serde_json::from_slice(json).ok());
     // Without a note its maker died before it could have frozen anything.
     let Some(note) = note else { return Ok(None) };
     Ok(Some(Abandoned {
+        _file: file,
         path: path.to_owned(),
         note,
         state: State::from_word(word),

@@ -13,5 +13,6 @@ pub mod mountinfo;
 pub mod probe;
 pub mod rcu;
 pub mod reflink;
+pub mod signals;
 pub mod tool;
 pub mod tryout;

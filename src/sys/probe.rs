@@ -43,9 +43,16 @@ pub fn signature(path: &Path) -> Result<Signature> {
         "--".as_ref(),
         path.as_os_str(),
     ];
-    // 2: nothing found; 8: several signatures that contradict each other (blkid(8)).
-    let printed = BLKID.run(&arguments, &[0, 2, 8])?;
-    Ok(parse(&printed))
+    // 2: nothing was found (blkid(8)).
+    match BLKID.run(&arguments, &[0, 2]) {
+        Ok(printed) => Ok(parse(&printed)),
+        // 8: several signatures, which contradict each other.
+        Err(_) if BLKID.run(&arguments, &[8]).is_ok() => Ok(Signature {
+            is_ambiguous: true,
+            ..Signature::default()
+        }),
+        Err(error) => Err(error),
+    }
 }
 
 fn parse(printed: &str) -> Signature {

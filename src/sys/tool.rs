@@ -70,7 +70,10 @@ impl Tool {
             .chain(words)
             .collect::<Vec<_>>();
         let said = [output.stderr, output.stdout].concat();
-        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        // What failed comes first; some tools add all of their usage.
+        let said = String::from_utf8_lossy(&said);
+        let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+        let said = lines.take(3).collect::<Vec<_>>().join("; ");
         let said = if said.is_empty() {
             output.status.to_string()
         } else {

@@ -13,7 +13,7 @@ use super::machine::{LoopDevice, Mount, loop_devices, mounts};
 use super::wait::happens;
 
 /// How long a mount or a loop device may take to go.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory, and everything that the kernel has on files in it.
 pub(crate) struct Scratch {

@@ -31,9 +31,11 @@ pub(crate) fn ensure_state(pool: &TestPool, before: &BTreeSet<String>) {
 pub(crate) fn state(pool: &TestPool) -> BTreeSet<String> {
     let attached: Vec<_> = pool.loops().into_iter().map(|device| device.file).collect();
     let files = everything_in(pool.path());
-    let files = files
-        .iter()
-        .filter(|path| **path != pool.path().join("lock"));
+    let files = files.iter().filter(|path| {
+        !["lock", "ballast"]
+            .map(|name| pool.path().join(name))
+            .contains(path)
+    });
 
     let mut state: BTreeSet<_> = files
         .map(|path| describe(path, attached.contains(path)))

@@ -1,0 +1,46 @@
+//! The ballast: a file of nothing, given up when the pool's filesystem is full.
+//!
+//! Deleting writes the index first, which takes room that a full filesystem has not.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FallocateFlags};
+
+use crate::pool::INDEX;
+use crate::sys::beneath;
+
+const NAME: &str = "ballast";
+
+/// The least that is kept, in bytes.
+const LEAST: u64 = 1 << 20;
+
+/// Makes the ballast if it is not there: room for two indexes.  Where there is none, so be it.
+pub fn keep_in(dir: impl AsFd) {
+    if beneath::exists(&dir, NAME).unwrap_or(true) {
+        return;
+    }
+    drop(make(dir.as_fd()));
+}
+
+fn make(dir: impl AsFd) -> io::Result<()> {
+    let index = rustix::fs::statat(&dir, INDEX, AtFlags::SYMLINK_NOFOLLOW)?;
+    let room = u64::try_from(index.st_size).unwrap_or(0) * 2;
+    let file = beneath::unnamed(&dir)?;
+    rustix::fs::fallocate(
+        &file,
+        FallocateFlags::empty(),
+        0,
+        room.next_multiple_of(LEAST).max(LEAST),
+    )?;
+    beneath::link(&file, &dir, NAME)
+}
+
+/// Gives the ballast up.
+pub fn drop_from(dir: impl AsFd) -> io::Result<()> {
+    match beneath::unlink(dir, Path::new(NAME)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
