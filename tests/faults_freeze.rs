@@ -579,3 +579,22 @@ fn interrupted_at_any_moment_there_is_a_snapshot_or_none() {
 fn terminated_at_any_moment_there_is_a_snapshot_or_none() {
     signalled_at_any_moment(Signal::SIGTERM);
 }
+
+#[test]
+fn the_marker_stays_for_as_long_as_it_tries() {
+    let home = Home::new(SMALL);
+    home.pool.sh("fsfreeze --freeze $TEMP/home");
+    let command = home.pool.lovol("--wait 60 snapshot home@a");
+    let mut running = home.with_own_markers(command).start();
+    wait_until("it has begun", SOON, || home.markers() == 1);
+    // Each attempt has a guardian of its own, whose end must not take the marker along.
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        assert_eq!(home.markers(), 1);
+        assert!(running.is_running());
+    }
+    home.pool.sh("fsfreeze --unfreeze $TEMP/home");
+    running.finish().expect_success();
+    assert_eq!(home.markers(), 0);
+    home.pool.lovol("show home@a").ok_any();
+}

@@ -460,3 +460,75 @@ fn a_pool_that_others_may_write_to_or_replace_is_refused() {
     assert!(!pool.image("new").exists());
     pool.lovol("check").ok("");
 }
+
+/// Puts an intent into the index, as a lovol leaves it that is killed between two steps.
+#[track_caller]
+fn leave_intent(pool: &TestPool, steps: &Value) {
+    let path = pool.path().join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    index["intents"] = serde_json::json!([steps]);
+    fs::write(&path, index.to_string()).unwrap();
+}
+
+#[test]
+fn what_is_in_use_by_now_is_not_moved_to_finish_what_was_begun() {
+    let pool = filled();
+    let id = "home@20260101T000000Z";
+    pool.sh(&format!("mkdir -m 700 $POOL/trash/{id}"));
+    leave_intent(
+        &pool,
+        &serde_json::json!([
+            {"step": "make-dir", "path": format!("trash/{id}")},
+            {"step": "move", "from": "volumes/home.img", "to": format!("trash/{id}/volume.img")},
+            {"step": "move", "from": "snapshots/home", "to": format!("trash/{id}/snapshots")},
+            {"step": "trash", "volume": "home", "id": id, "deleted": "2026-01-01T00:00:00Z"},
+        ]),
+    );
+    pool.sh("mkdir $TEMP/m; mount -o loop $POOL/volumes/home.img $TEMP/m");
+    pool.lovol("create new 1M --fs none").ok("new\n");
+    assert!(pool.image("home").exists());
+    pool.lovol("check").ok("");
+    pool.sh("umount $TEMP/m");
+}
+
+#[test]
+fn what_was_begun_is_finished_before_anything_is_looked_up() {
+    let pool = filled();
+    let id = "home@20260101T000000Z";
+    leave_intent(
+        &pool,
+        &serde_json::json!([
+            {"step": "make-dir", "path": format!("trash/{id}")},
+            {"step": "move", "from": "volumes/home.img", "to": format!("trash/{id}/volume.img")},
+            {"step": "move", "from": "snapshots/home", "to": format!("trash/{id}/snapshots")},
+            {"step": "trash", "volume": "home", "id": id, "deleted": "2026-01-01T00:00:00Z"},
+        ]),
+    );
+    let said = pool
+        .lovol("snapshot home@c")
+        .fails(1, "no volume named home");
+    assert!(said.contains("lovol undelete home"), "{said}");
+    pool.lovol("undelete home").ok("home\n");
+    pool.lovol("check").ok("");
+}
+
+#[test]
+fn what_cannot_be_removed_stops_nobody() {
+    let pool = filled();
+    pool.sh("chattr +i $POOL/snapshots/home/b.img");
+    let said = pool
+        .lovol("delete home@a%b")
+        .fails(4, "could not be taken back");
+    assert!(
+        said.contains("home/b.img") && said.contains("not permitted"),
+        "{said}"
+    );
+    pool.lovol("create new 1M --fs none").ok("new\n");
+    // The index does not name it, and it is there.
+    let kinds = found(&pool);
+    assert_eq!(kinds[0].0, "unindexed", "{kinds:?}");
+    pool.sh("chattr -i $POOL/snapshots/home/b.img");
+    pool.lovol("check --repair").ok("");
+    pool.lovol("list -a home --no-header -o name")
+        .ok("home\nhome@b\n");
+}

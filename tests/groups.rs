@@ -153,3 +153,45 @@ fn in_every_group_the_counters_differ_by_one_step_at_most() {
     }
     assert!(last > 0);
 }
+
+#[test]
+fn what_needs_no_freeze_is_cloned_before_that_of_its_group() {
+    let pool = TestPool::new();
+    three(&pool);
+    pool.lovol("umount ext4").ok("");
+    let log = pool.temp().join("strace");
+    pool.lovol("snapshot xfs@a ext4@a")
+        .strace(&log, "-y -e trace=ioctl")
+        .ok_any();
+    let log = fs::read_to_string(log).unwrap();
+    let (before, _) = log.split_once("FIFREEZE").unwrap();
+    let is_pre_clone =
+        |line: &str| line.contains("FICLONERANGE") && line.contains("volumes/ext4.img");
+    assert!(before.lines().any(is_pre_clone), "{log}");
+}
+
+#[test]
+fn without_a_freeze_there_is_no_one_instant() {
+    let pool = TestPool::new();
+    three(&pool);
+    let taken = pool.lovol("snapshot --crash xfs@a ext4@a -J").json();
+    assert_eq!(taken["snapshots"][0]["group"], serde_json::Value::Null);
+    assert_eq!(taken["snapshots"][0]["consistency"], "crash");
+}
+
+#[test]
+fn past_the_longest_freeze_there_is_none_or_a_crash_snapshot() {
+    let pool = TestPool::new();
+    three(&pool);
+    ensure_unchanged(&pool, || {
+        pool.lovol("snapshot --max-freeze 0.000001 xfs@a")
+            .fails(1, "frozen for longer than");
+        pool.lovol("snapshot --max-freeze 0 xfs@a")
+            .fails(2, "more than 0 seconds");
+    });
+    pool.sh("touch $TEMP/xfs/still-writable");
+    let taken = pool
+        .lovol("snapshot --max-freeze 0.000001 --if-late crash xfs@a -J")
+        .json();
+    assert_eq!(taken["snapshots"][0]["consistency"], "crash");
+}

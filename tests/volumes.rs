@@ -474,3 +474,79 @@ fn a_reflinked_image_with_small_blocks_is_mounted_again() {
     pool.lovol("mount vm").arg(pool.dir("m")).ok("");
     pool.lovol("mount vm@a").arg(pool.dir("n")).ok("");
 }
+
+#[test]
+fn what_is_mounted_over_a_volume_is_not_unmounted() {
+    let pool = TestPool::new();
+    pool.lovol("create home 64M --fs ext4").ok_any();
+    pool.lovol("mount home").arg(pool.dir("m")).ok("");
+    pool.sh("mount -t tmpfs other $TEMP/m");
+    ensure_unchanged(&pool, || {
+        pool.lovol("umount home")
+            .fails(1, "other is mounted over it")
+    });
+    pool.sh("umount $TEMP/m");
+    pool.lovol("umount home").ok("");
+}
+
+#[test]
+fn a_device_of_somebody_else_is_taken_only_if_it_is_whole_and_writable() {
+    let pool = TestPool::new();
+    pool.lovol("create home 64M --fs ext4").ok_any();
+    for (options, how) in [
+        ("-r", "attached read-only"),
+        ("-o 1M", "a part of it is attached"),
+    ] {
+        let device = pool.sh(&format!(
+            "losetup -f --show {options} $POOL/volumes/home.img"
+        ));
+        ensure_unchanged(&pool, || {
+            pool.lovol("attach home").fails(1, how);
+            pool.lovol("mount home").arg(pool.dir("m")).fails(1, how);
+        });
+        pool.sh(&format!("losetup -d {device}"));
+    }
+}
+
+#[test]
+fn an_image_that_is_open_for_writing_is_not_unused() {
+    let pool = TestPool::new();
+    pool.lovol("create vm 64M --fs ext4").ok_any();
+    let open = std::fs::File::options()
+        .write(true)
+        .open(pool.image("vm"))
+        .unwrap();
+    ensure_unchanged(&pool, || {
+        let said = pool
+            .lovol("snapshot vm@a")
+            .fails(1, "its image is open for writing (lovol-");
+        assert!(said.contains("--crash"), "{said}");
+        pool.lovol("delete vm").fails(1, "in use");
+    });
+    pool.lovol("snapshot --crash vm@a").ok("vm@a\n");
+    drop(open);
+    pool.lovol("snapshot vm@b").ok("vm@b\n");
+}
+
+#[test]
+fn an_image_that_is_open_or_in_a_pool_is_not_moved_into_one() {
+    let pool = TestPool::raw();
+    pool.sh("lovol init $POOL/p > /dev/null; lovol init $POOL/q > /dev/null; truncate -s 16M $POOL/x.img; chmod 640 $POOL/x.img");
+    let at = |words: &str| pool.lovol(words).env("LOVOL_POOL", pool.path().join("p"));
+    pool.lovol("create there 16M --fs ext4")
+        .env("LOVOL_POOL", pool.path().join("q"))
+        .ok_any();
+    let file = pool.path().join("x.img");
+    let open = std::fs::File::open(&file).unwrap();
+    ensure_unchanged(&pool, || {
+        at("create x --move --from").arg(&file).fails(1, "in use")
+    });
+    drop(open);
+    let theirs = pool.path().join("q/volumes/there.img");
+    ensure_unchanged(&pool, || {
+        at("create x --move --from")
+            .arg(&theirs)
+            .fails(1, "it lies in a pool")
+    });
+    at("create x --move --from").arg(&file).ok("x\n");
+}
