@@ -1,6 +1,7 @@
 # make demo     set up, build, and run lovol's main job on real loop devices
 # make check    set up, build, and pass every test
 # make bench    compare with one FICLONE inside a freeze, with btrfs, and with a plain file
+# make torture  the long form of the tests that break things, and a table of what was tried
 # make install  PREFIX=/usr/local DESTDIR=
 
 CARGO  ?= cargo
@@ -15,7 +16,7 @@ bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: build demo check bench deps deps-check install uninstall clean
+.PHONY: build demo check bench torture deps deps-check install uninstall clean
 .NOTPARALLEL:
 
 build:
@@ -31,7 +32,10 @@ check: deps-check
 	$(CARGO) test --locked
 
 bench: deps-check
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench stall
+
+torture: deps-check
+	tests/torture.sh
 
 deps:
 	tests/install-deps.sh build

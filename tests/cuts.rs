@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::{Lovol, TestPool, lovol, sh, wait_until};
+use crate::support::{Lovol, TestPool, lovol, sh, tally, wait_until};
 
 type Names = BTreeSet<String>;
 
@@ -221,6 +221,10 @@ fn cuts(fs: &'static str, count: u64) {
     log.is_over.store(true, Ordering::SeqCst);
     working.join().unwrap();
     lovol("check").env("LOVOL_POOL", &bed.pool).ok("");
+    tally(
+        &format!("power cuts, {fs} guest"),
+        usize::try_from(count).unwrap(),
+    );
 }
 
 #[test]

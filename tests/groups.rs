@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{TestPool, Thaw, ensure_unchanged};
+use crate::support::{TestPool, Thaw, ensure_unchanged, tally};
 
 const GUESTS: [&str; 3] = ["xfs", "ext4", "btrfs"];
 
@@ -152,6 +152,10 @@ fn in_every_group_the_counters_differ_by_one_step_at_most() {
         last = xfs;
     }
     assert!(last > 0);
+    tally(
+        "group snapshots of three filesystems",
+        usize::try_from(groups).unwrap(),
+    );
 }
 
 #[test]

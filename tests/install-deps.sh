@@ -58,6 +58,7 @@ needs_of_check() {
     needs_of_build
     ! lacks fio        || need fio fio
     ! lacks strace     || need strace strace
+    ! lacks sqlite3    || need sqlite3 sqlite
     ! lacks mkfs.vfat  || need dosfstools dosfstools
     ! lacks mandoc     || need mandoc mandoc
     ! lacks man        || need man-db man-db

@@ -12,6 +12,7 @@
 )]
 
 mod cuts;
+mod databases;
 mod faults_devices;
 mod faults_freeze;
 mod faults_input;
@@ -20,6 +21,7 @@ mod faults_plan;
 mod faults_pool;
 mod generated;
 mod groups;
+mod parsers;
 mod pools;
 mod smoke;
 mod snapshots;

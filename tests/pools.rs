@@ -105,6 +105,14 @@ fn an_unmounted_pool_refuses_every_verb_and_nothing_is_made_in_its_place() {
     lovol("init").arg(&dir).fails(1, "is not mounted at");
     assert!(sh(&format!("touch {}/x 2>&1 || true", dir.display())).contains("not permitted"));
     assert_eq!(sh(&format!("ls -A {}", dir.display())), before);
+    // What it printed for /etc/fstab brings it back, as at boot.
+    let line = format!("{0}.img {0} xfs loop,nofail 0 0", dir.display());
+    std::fs::write(scratch.path().join("fstab"), line).unwrap();
+    sh(&format!(
+        "mount --fstab {0}/fstab --all; mountpoint -q {1}; umount {1}",
+        scratch.path().display(),
+        dir.display()
+    ));
     // The hint is right.
     sh(&format!("mount -o loop {0}.img {0}", dir.display()));
     lovol("list")
@@ -219,4 +227,37 @@ fn a_share_of_a_pool_is_another_pools_index_to_nobody() {
     pool.lovol("list").fails(1, "it belongs to another pool");
     pool.lovol("check --repair").ok("");
     pool.lovol("list --no-header -o name").ok("home\n");
+}
+
+#[test]
+fn a_wait_for_a_lock_is_bounded_and_names_its_holder() {
+    let pool = TestPool::new();
+    pool.lovol("create home 16M --fs ext4").ok_any();
+    let holds = |file: &std::path::Path| {
+        let lock = std::fs::File::open(file).unwrap();
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        lock
+    };
+    let pid = std::process::id();
+    let lock = holds(&pool.path().join("lock"));
+    ensure_unchanged(&pool, || {
+        let said = pool
+            .lovol("--wait 0 create x 1M --fs none")
+            .fails(3, &format!("pid {pid}"));
+        assert!(
+            said.contains("is locked by") && said.contains("--wait SECONDS"),
+            "{said}"
+        );
+    });
+    // Reading waits for nobody.
+    pool.lovol("list --no-header -o name").ok("home\n");
+    drop(lock);
+    let lock = holds(&pool.image("home"));
+    ensure_unchanged(&pool, || {
+        pool.lovol("--wait 1 snapshot home")
+            .fails(3, "volume home is locked by");
+    });
+    // Long work holds its volume, not the pool.
+    pool.lovol("create other 1M --fs none").ok("other\n");
+    drop(lock);
 }

@@ -74,6 +74,9 @@ fn measure(bed: &Bed, kind: Kind, settings: &Settings) -> Vec<Run> {
     runs
 }
 
+/// How long the writer is looked at in each measurement, at least.
+const WINDOW: Duration = Duration::from_secs(3);
+
 /// One writer at a time, as both share one disk.
 fn measure_once(bed: &Bed, kind: Kind, number: usize) -> Run {
     let wait = || {
@@ -110,6 +113,9 @@ fn cost(writer: &Writer, work: impl FnOnce() -> Option<(Duration, String)>) -> C
     writer.forget();
     let started = Instant::now();
     let (total, printed) = work().unwrap_or_else(|| (started.elapsed(), String::new()));
+    // A worst case depends on how long one looks, and what a snapshot costs comes in part after it,
+    // with the first writes to what is shared now.
+    sleep(WINDOW.saturating_sub(started.elapsed()));
     Cost {
         stall: writer.worst(),
         total,

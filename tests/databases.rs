@@ -1,0 +1,147 @@
+//! A database in the guest: SQLite commits and acknowledges, snapshots are taken meanwhile, and each
+//! holds a whole database with every commit that was acknowledged before the snapshot began.
+//!
+//! 2 snapshots for each guest and journal here; `LOVOL_DATABASE_SNAPSHOTS=50` for the long run.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::cuts::from_env;
+use crate::support::{TestPool, sh, tally, wait_until};
+
+/// A program that inserts 1, 2, 3, ... and acknowledges each number when it is committed.
+struct Database {
+    sqlite: Child,
+    acknowledged: Arc<AtomicU64>,
+    is_over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Database {
+    fn start(file: &Path, journal: &str) -> Self {
+        let mut sqlite = Command::new("sqlite3")
+            .args(["-batch", "-bail"])
+            .arg(file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = sqlite.stdin.take().unwrap();
+        let output = BufReader::new(sqlite.stdout.take().unwrap());
+        writeln!(
+            input,
+            "PRAGMA journal_mode={journal};\nPRAGMA synchronous=FULL;"
+        )
+        .unwrap();
+        writeln!(
+            input,
+            "CREATE TABLE t(n INTEGER PRIMARY KEY, filling BLOB);"
+        )
+        .unwrap();
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (to_store, is_seen_over) = (Arc::clone(&acknowledged), Arc::clone(&is_over));
+        let reading = std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if let Some(number) = line.strip_prefix("ack ") {
+                    to_store.store(number.parse().unwrap(), Ordering::SeqCst);
+                }
+            }
+        });
+        let writing = std::thread::spawn(move || {
+            for number in 1_u64.. {
+                let statement = format!(
+                    "INSERT INTO t VALUES({number}, randomblob(2000));\n.print ack {number}\n"
+                );
+                if is_seen_over.load(Ordering::SeqCst)
+                    || input.write_all(statement.as_bytes()).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Self {
+            sqlite,
+            acknowledged,
+            is_over,
+            threads: vec![reading, writing],
+        }
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.sqlite.kill().ok();
+        self.sqlite.wait().ok();
+        for thread in self.threads.drain(..) {
+            thread.join().ok();
+        }
+    }
+}
+
+fn a_database_is_whole_in_every_snapshot(fs: &str, journal: &str) {
+    let count = from_env("LOVOL_DATABASE_SNAPSHOTS", 2);
+    let pool = TestPool::new();
+    let home = pool.mounted("home", &format!("400M --fs {fs}"));
+    let database = Database::start(&home.join("db"), journal);
+    wait_until("it commits", Duration::from_secs(20), || {
+        database.acknowledged() > 10
+    });
+    let mut before = Vec::new();
+    for number in 0..count {
+        std::thread::sleep(Duration::from_millis(200));
+        before.push(database.acknowledged());
+        pool.lovol(&format!("snapshot home@{number}")).ok_any();
+    }
+    drop(database);
+    assert!(before.last() > before.first(), "it went on");
+    let seen = pool.dir("seen");
+    for (number, acknowledged) in before.iter().enumerate() {
+        pool.lovol(&format!("clone home@{number} seen")).ok_any();
+        pool.lovol("mount seen").arg(&seen).ok("");
+        let query = "PRAGMA integrity_check; SELECT max(n) FROM t; SELECT count(*) FROM t;";
+        let found = sh(&format!("sqlite3 {}/db '{query}'", seen.display()));
+        let lines: Vec<&str> = found.lines().collect();
+        assert_eq!(lines[0], "ok", "{fs} {journal} {number}: {found}");
+        let last: u64 = lines[1].parse().unwrap();
+        assert!(
+            last >= *acknowledged,
+            "{fs} {journal} {number}: {acknowledged} was acknowledged, {last} is there"
+        );
+        assert_eq!(lines[1], lines[2], "none is missing in between");
+        pool.lovol("umount seen").ok("");
+        pool.lovol("delete -y --now seen").ok("");
+    }
+    tally(
+        &format!("SQLite ({journal}) on {fs}, snapshots"),
+        before.len(),
+    );
+}
+
+#[test]
+fn a_database_is_whole_in_every_snapshot_xfs() {
+    a_database_is_whole_in_every_snapshot("xfs", "wal");
+    a_database_is_whole_in_every_snapshot("xfs", "delete");
+}
+
+#[test]
+fn a_database_is_whole_in_every_snapshot_ext4() {
+    a_database_is_whole_in_every_snapshot("ext4", "wal");
+    a_database_is_whole_in_every_snapshot("ext4", "delete");
+}
+
+#[test]
+fn a_database_is_whole_in_every_snapshot_btrfs() {
+    a_database_is_whole_in_every_snapshot("btrfs", "wal");
+    a_database_is_whole_in_every_snapshot("btrfs", "delete");
+}
