@@ -20,8 +20,7 @@ use crate::pool::lock::Lock;
 use crate::pool::place::{snapshots_dir, trash_dir};
 use crate::pool::{Edit, Place, Pool, edit};
 use crate::record::{Consistency, Record};
-use crate::snapshot::request::MAX_FREEZE;
-use crate::snapshot::{self, Job, Limits, Source, Taken, Way};
+use crate::snapshot::{self, Source, Taken, Way};
 use crate::sys::beneath;
 use crate::sys::loopdev::FileId;
 use crate::sys::probe::Signature;
@@ -136,16 +135,7 @@ impl<'p> ToVolume<'p> {
         let source = self.source();
         let way = self.way(&source)?;
         let image = NewImage::for_place(self.pool, &Place::volume(&self.to))?;
-        let job = Job {
-            source: &source,
-            destination: &image,
-            way: &way,
-        };
-        let limits = Limits {
-            frozen: MAX_FREEZE,
-            wait: self.pool.wait,
-        };
-        let taken = snapshot::take(job, limits, observer)?;
+        let taken = snapshot::take(&source, &image, &way, self.pool.wait, observer)?;
         let mut record = self.parent.child();
         record.size = taken.size;
         if let Some(step) = self.uuid_step() {
@@ -389,16 +379,7 @@ impl ToPath {
         let source = self.source();
         let way = snapshot::choose(&source, &Usage::look()?, self.options.crash)?;
         let image = NewImage::in_dir(&self.dir, self.to.clone())?;
-        let job = Job {
-            source: &source,
-            destination: &image,
-            way: &way,
-        };
-        let limits = Limits {
-            frozen: MAX_FREEZE,
-            wait: patience,
-        };
-        let taken = snapshot::take(job, limits, observer)?;
+        let taken = snapshot::take(&source, &image, &way, patience, observer)?;
         if let Some(step) = self.uuid_step() {
             observer.begin(&step);
             renew_uuid(&image.file, (&self.fs, self.sector), taken.consistency)?;

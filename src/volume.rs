@@ -14,8 +14,7 @@ use crate::plan::{Observer, Step};
 use crate::pool::{Edit, Place, Pool, edit};
 use crate::record::{Record, XATTR};
 use crate::size::Size;
-use crate::snapshot::request::MAX_FREEZE;
-use crate::snapshot::{self, Job, Limits, Source};
+use crate::snapshot::{self, Source};
 use crate::sys::loopdev::FileId;
 use crate::sys::{beneath, ioctl};
 use crate::usage::Usage;
@@ -236,16 +235,7 @@ impl Adoption {
         let source = self.source();
         let way = snapshot::choose(&source, &Usage::look()?, is_crash)?;
         let image = NewImage::for_place(pool, &Place::volume(&self.name))?;
-        let job = Job {
-            source: &source,
-            destination: &image,
-            way: &way,
-        };
-        let limits = Limits {
-            frozen: MAX_FREEZE,
-            wait: pool.wait,
-        };
-        let taken = snapshot::take(job, limits, observer)?;
+        let taken = snapshot::take(&source, &image, &way, pool.wait, observer)?;
         // Direct I/O needs whole sectors; a filesystem does not mind a longer device.
         let size = taken.size.next_multiple_of(4096);
         image.set_size(size)?;

@@ -8,7 +8,9 @@ use serde_json::json;
 use crate::commands::{Context, require_root};
 use crate::error::{Context as _, Result};
 use crate::plan::Step;
-use crate::pool::init::{self, Abilities, OnImage};
+use crate::pool::abilities::Abilities;
+use crate::pool::init;
+use crate::pool::on_image::{self, OnImage};
 use crate::size::Size;
 
 /// Make a pool in DIR, a directory on a filesystem with reflinks
@@ -99,20 +101,20 @@ impl Init {
         show(
             &pool.dir,
             &abilities,
-            Some(&init::fstab_line(&pool.dir)),
+            Some(&on_image::fstab_line(&pool.dir)),
             context,
         )
     }
 
     fn grow(dir: &Path, by: Size, context: &Context<'_>) -> Result<()> {
         let plan = || {
-            let (image, size) = init::grown_size(dir, by)?;
+            let (image, size) = on_image::grown_size(dir, by)?;
             Ok(vec![Step::GrowPoolImage { image, size }])
         };
         if context.shows(plan)? {
             return Ok(());
         }
-        let size = init::grow(dir, by, context.observer())?;
+        let size = on_image::grow(dir, by, context.observer())?;
         let lines = [format!("{} has {size} now", dir.display())];
         context
             .output

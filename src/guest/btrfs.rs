@@ -21,16 +21,8 @@ const TUNE: Tool = Tool {
 /// mkfs.btrfs asks for 109 MiB with metadata stored twice.
 pub(super) const LEAST_SIZE: Size = Size(109 * MIB);
 
-pub(super) fn make(device: &Path, label: Option<&str>, options: &[String]) -> Result<()> {
-    let mut arguments: Vec<&str> = vec!["-q", "-K", "--sectorsize", "4096"];
-    if let Some(label) = label {
-        arguments.extend(["-L", label]);
-    }
-    arguments.extend(options.iter().map(String::as_str));
-    let device = device.to_string_lossy();
-    arguments.push(&device);
-    MKFS.run(&arguments, &[0]).map(drop)
-}
+/// Sectors of 4096 bytes, no discard of what is a hole anyway.
+pub(super) const MKFS_OPTIONS: &[&str] = &["-q", "-K", "--sectorsize", "4096"];
 
 /// Whether a btrfs can be mounted beside another of the same UUID: Linux 6.7 gives the second one
 /// a temporary UUID (commit a5b8a5f9f835).  Before, the kernel may take one for the other.

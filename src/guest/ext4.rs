@@ -24,16 +24,8 @@ const TUNE: Tool = Tool {
 /// consistently.
 pub(super) const LEAST_SIZE: Size = Size(16 * MIB);
 
-pub(super) fn make(device: &Path, label: Option<&str>, options: &[String]) -> Result<()> {
-    let mut arguments: Vec<&str> = vec!["-q", "-F", "-b", "4096", "-E", "nodiscard"];
-    if let Some(label) = label {
-        arguments.extend(["-L", label]);
-    }
-    arguments.extend(options.iter().map(String::as_str));
-    let device = device.to_string_lossy();
-    arguments.push(&device);
-    MKFS.run(&arguments, &[0]).map(drop)
-}
+/// Blocks of 4096 bytes, no discard of what is a hole anyway.
+pub(super) const MKFS_OPTIONS: &[&str] = &["-q", "-F", "-b", "4096", "-E", "nodiscard"];
 
 /// tune2fs(8) changes the UUID of a freshly checked filesystem only.
 pub(super) fn renew_uuid(device: &Path) -> Result<()> {

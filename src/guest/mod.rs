@@ -77,12 +77,21 @@ impl Fs {
                 "there is a signature of another on it",
             ));
         }
-        match self {
-            Self::Xfs => xfs::make(device, label, options),
-            Self::Ext4 => ext4::make(device, label, options),
-            Self::Btrfs => btrfs::make(device, label, options),
-            Self::None | Self::Other(_) => Ok(()),
+        let (mkfs, fixed) = match self {
+            Self::Xfs => (xfs::MKFS, xfs::MKFS_OPTIONS),
+            Self::Ext4 => (ext4::MKFS, ext4::MKFS_OPTIONS),
+            Self::Btrfs => (btrfs::MKFS, btrfs::MKFS_OPTIONS),
+            Self::None | Self::Other(_) => return Ok(()),
+        };
+        let device = device.to_string_lossy();
+        let mut arguments = fixed.to_vec();
+        if let Some(label) = label {
+            // All three spell it so.
+            arguments.extend(["-L", label]);
         }
+        arguments.extend(options.iter().map(String::as_str));
+        arguments.push(&device);
+        mkfs.run(&arguments, &[0]).map(drop)
     }
 
     /// The longest label, in bytes.

@@ -19,16 +19,8 @@ const DB: Tool = Tool {
 /// mkfs.xfs(8): "the minimum supported size of a filesystem is 300MB" since xfsprogs 5.19.
 pub(super) const LEAST_SIZE: Size = Size(300 * MIB);
 
-pub(super) fn make(device: &Path, label: Option<&str>, options: &[String]) -> Result<()> {
-    let mut arguments: Vec<&str> = vec!["-q", "-K", "-s", "size=4096", "-b", "size=4096"];
-    if let Some(label) = label {
-        arguments.extend(["-L", label]);
-    }
-    arguments.extend(options.iter().map(String::as_str));
-    let device = device.to_string_lossy();
-    arguments.push(&device);
-    MKFS.run(&arguments, &[0]).map(drop)
-}
+/// Sectors and blocks of 4096 bytes, no discard of what is a hole anyway.
+pub(super) const MKFS_OPTIONS: &[&str] = &["-q", "-K", "-s", "size=4096", "-b", "size=4096"];
 
 /// `xfs_admin -U generate` is this call of `xfs_db`; it refuses while the log is dirty, which
 /// after a freeze it always is.

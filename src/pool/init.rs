@@ -1,120 +1,25 @@
-//! Making a pool: trying what its filesystem can do, and, where that has no reflinks, putting the
-//! pool on an XFS image of its own.
+//! Making a pool in a directory.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, XattrFlags};
-use serde::Serialize;
+use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
 use uuid::Uuid;
 
 use crate::error::{Context, Error, Result};
 use crate::index::{Index, VERSION};
 use crate::plan::{Observer, Step};
+use crate::pool::abilities::Abilities;
 use crate::pool::{Settings, ballast, edit, safety};
 use crate::record::XATTR;
-use crate::size::Size;
-use crate::sys::loopdev::{self, FileId, LoopDevice, Options};
-use crate::sys::mount;
-use crate::sys::tool::Tool;
-use crate::sys::{beneath, ioctl, mountinfo};
-use crate::usage::Usage;
+use crate::sys::beneath;
 
 /// Lies beneath the mount point of a pool that has a filesystem of its own.
-const MARKER: &str = "LOVOL-POOL-IS-NOT-MOUNTED";
+pub(super) const MARKER: &str = "LOVOL-POOL-IS-NOT-MOUNTED";
 
-/// `FS_IMMUTABLE_FL` (uapi/linux/fs.h): `chattr +i`.
-const IMMUTABLE: u32 = 0x10;
-
-/// Below this an XFS of its own leaves no room for any volume.
-pub const USEFUL: Size = Size(512 << 20);
-
-const MKFS: Tool = Tool {
-    program: "mkfs.xfs",
-    package: "xfsprogs",
-};
-const GROW: Tool = Tool {
-    program: "xfs_growfs",
-    package: "xfsprogs",
-};
-
-/// What a directory's filesystem turned out to be able to do.
-#[derive(Clone, Debug, Serialize)]
-pub struct Abilities {
-    /// Its type, as the mount table has it: for showing only, nothing is decided by it.
-    pub fstype: String,
-    /// A clone of two blocks shared them.
-    pub reflink: bool,
-    /// A file could be read and written past the page cache.
-    pub direct_io: bool,
-    /// A hole could be punched.
-    pub punch_hole: bool,
-    /// A user xattr could be set.
-    pub xattr: bool,
-}
-
-impl Abilities {
-    /// Tries each on files without names in `dir`.
-    pub fn try_in(dir: &Path) -> Result<Self> {
-        let fd = open_dir(dir)?;
-        let new_file = || beneath::unnamed(&fd).doing("make a file in", dir);
-        let (source, destination) = (new_file()?, new_file()?);
-        source
-            .write_all_at(&[0x5a; 8192], 0)
-            .doing("write in", dir)?;
-        rustix::fs::fsync(&source).doing("write back in", dir)?;
-        Ok(Self {
-            fstype: fstype_of(dir)?,
-            reflink: can_reflink(&source, &destination),
-            direct_io: beneath::reopen(&source, OFlags::RDWR | OFlags::DIRECT).is_ok(),
-            punch_hole: can_punch(&source),
-            xattr: rustix::fs::fsetxattr(&source, XATTR, b"{}", XattrFlags::empty()).is_ok(),
-        })
-    }
-
-    /// What a pool needs and this lacks.
-    pub fn lacks(&self) -> Option<&'static str> {
-        if !self.reflink {
-            Some("has no reflinks")
-        } else if !self.xattr {
-            Some("has no user xattrs")
-        } else if !self.punch_hole {
-            Some("cannot punch holes")
-        } else {
-            None
-        }
-    }
-}
-
-fn can_reflink(source: &File, destination: &File) -> bool {
-    let mut copy = [0; 8192];
-    ioctl::clone_range(source, destination, 0, 8192).is_ok()
-        && destination.read_exact_at(&mut copy, 0).is_ok()
-        && copy == [0x5a; 8192]
-}
-
-fn can_punch(file: &File) -> bool {
-    rustix::fs::fallocate(
-        file,
-        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-        0,
-        4096,
-    )
-    .is_ok()
-}
-
-fn fstype_of(dir: &Path) -> Result<String> {
-    let table = mountinfo::read()?;
-    let found = dir
-        .ancestors()
-        .find_map(|ancestor| mountinfo::at(&table, ancestor));
-    Ok(found.map_or_else(|| "unknown".to_owned(), |entry| entry.fstype.clone()))
-}
-
-fn open_dir(dir: &Path) -> Result<OwnedFd> {
+pub(super) fn open_dir(dir: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(dir, flags, Mode::empty()).doing("open", dir)
 }
@@ -130,7 +35,7 @@ pub fn make(dir: &Path, observer: &dyn Observer) -> Result<Abilities> {
     Ok(abilities)
 }
 
-fn make_in(dir: &Path, observer: &dyn Observer) -> Result<Abilities> {
+pub(super) fn make_in(dir: &Path, observer: &dyn Observer) -> Result<Abilities> {
     must_be_empty(dir)?;
     let fd = open_dir(dir)?;
     safety::check(&dir.canonicalize().doing("find", dir)?, &fd)?;
@@ -225,292 +130,13 @@ pub fn must_be_mounted(path: &Path, dir: &OwnedFd) -> Result<()> {
     })
 }
 
-/// A pool on an image of its own.
-#[derive(Clone, Debug)]
-pub struct OnImage {
-    /// Where it is mounted.
-    pub dir: PathBuf,
-    /// The image's size.
-    pub size: Size,
-    /// Leave it sparse.
-    pub sparse: bool,
-}
-
-impl OnImage {
-    /// `DIR.img`
-    pub fn image(&self) -> PathBuf {
-        image_beside(&self.dir)
-    }
-
-    /// What [`OnImage::make`] does.
-    pub fn plan(&self) -> Vec<Step> {
-        let image = self.image();
-        vec![
-            Step::MakePoolImage {
-                image: image.clone(),
-                size: self.size,
-                sparse: self.sparse,
-            },
-            Step::Mount {
-                image,
-                dir: self.dir.clone(),
-                fs: "xfs".into(),
-                read_only: false,
-            },
-            Step::MakePool {
-                dir: self.dir.clone(),
-            },
-        ]
-    }
-
-    /// Refuses what cannot work, before anything is made.
-    pub fn check(&self) -> Result<()> {
-        if self.size < USEFUL {
-            return Err(Error::usage(
-                format!("{} is too small for a pool", self.size),
-                format!("the least is {USEFUL}"),
-            ));
-        }
-        MKFS.find()?;
-        if self.image().symlink_metadata().is_ok() {
-            return Err(Error::Exists {
-                what: self.image().display().to_string(),
-                hint: None,
-            });
-        }
-        if self.dir.exists() {
-            must_be_empty(&self.dir)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Makes the image and its XFS, mounts it, and makes a pool in it; or leaves nothing.
-    pub fn make(&self, observer: &dyn Observer) -> Result<Abilities> {
-        self.check()?;
-        let image_path = self.image();
-        let steps = self.plan();
-        observer.begin(&steps[0]);
-        let made = MadeDirs::make(&self.dir)?;
-        let parent = open_dir(self.dir.parent().unwrap_or(Path::new("/")))?;
-        let file = beneath::unnamed(&parent).doing("make", &image_path)?;
-        self.allocate(&file)?;
-        let device = attach(&file)?;
-        let device_path = device.path();
-        let words = ["-q", "-K", "-m", "reflink=1", "-b", "size=4096"].map(std::ffi::OsStr::new);
-        MKFS.run(&[&words[..], &[device_path.as_os_str()]].concat(), &[0])?;
-        rustix::fs::fsync(&file).doing("write back", &image_path)?;
-        // Named before it is used: a pool on a file without a name would be gone with its mount.
-        let name = image_path.file_name().map_or(Path::new(""), Path::new);
-        beneath::link(&file, &parent, name).doing("name", &image_path)?;
-        let result = beneath::sync(&parent)
-            .doing("write back", &image_path)
-            .and_then(|()| self.mount_and_fill(&device_path, &steps[1], observer));
-        if result.is_ok() {
-            made.keep();
-        } else {
-            drop(device.close());
-            let _ = rustix::fs::unlinkat(&parent, name, AtFlags::empty());
-        }
-        result
-    }
-
-    fn mount_and_fill(
-        &self,
-        device: &Path,
-        step: &Step,
-        observer: &dyn Observer,
-    ) -> Result<Abilities> {
-        let marker = Marker::put(&self.dir, &self.image())?;
-        observer.begin(step);
-        mount::mount(device, &self.dir, "xfs", &mount::Options::default())?;
-        let result = make_in(&self.dir, observer);
-        if result.is_ok() {
-            marker.keep();
-        } else {
-            drop(mount::unmount(&self.dir));
-        }
-        result
-    }
-
-    fn allocate(&self, file: &File) -> Result<()> {
-        let image = self.image();
-        if self.sparse {
-            file.set_len(self.size.0).doing("size", image)
-        } else {
-            rustix::fs::fallocate(file, FallocateFlags::empty(), 0, self.size.0)
-                .doing("allocate", image)
-        }
-    }
-}
-
-fn attach(file: &File) -> Result<LoopDevice> {
-    let backing = beneath::reopen(file, OFlags::RDWR).doing("open", "the pool's image")?;
-    LoopDevice::attach(
-        &backing,
-        Options {
-            read_only: false,
-            autoclear: true,
-            sector: None,
-            reference: "lovol-pool",
-        },
-    )
-}
-
-fn image_beside(dir: &Path) -> PathBuf {
-    let mut name = dir.file_name().unwrap_or_default().to_owned();
-    name.push(".img");
-    dir.with_file_name(name)
-}
-
-/// The line that mounts the pool at boot.
-pub fn fstab_line(dir: &Path) -> String {
-    let escape = |path: &Path| {
-        path.display()
-            .to_string()
-            .replace('\\', "\\134")
-            .replace(' ', "\\040")
-            .replace('\t', "\\011")
-    };
-    format!(
-        "{} {} xfs loop,nofail 0 0",
-        escape(&image_beside(dir)),
-        escape(dir)
-    )
-}
-
-/// Makes a pool's own image larger by `by`, and the filesystem in it.
-pub fn grow(dir: &Path, by: Size, observer: &dyn Observer) -> Result<Size> {
-    let (file, id) = own_image(dir)?;
-    let image = image_beside(dir);
-    let old = file.metadata().doing("look at", &image)?;
-    let size = Size(old.len() + by.0);
-    observer.begin(&Step::GrowPoolImage {
-        image: image.clone(),
-        size,
-    });
-    // Allocated as it was: a pool that was promised its space keeps that promise.
-    let is_allocated = std::os::unix::fs::MetadataExt::blocks(&old) * 512 >= old.len();
-    if is_allocated {
-        rustix::fs::fallocate(&file, FallocateFlags::empty(), old.len(), by.0)
-            .doing("allocate", &image)?;
-    } else {
-        file.set_len(size.0).doing("size", &image)?;
-    }
-    rustix::fs::fsync(&file).doing("write back", &image)?;
-    let usage = Usage::look()?;
-    for device in usage.devices_of(id) {
-        loopdev::refresh_size(device)?;
-    }
-    GROW.run(&["-d".as_ref(), dir.as_os_str()], &[0])?;
-    Ok(size)
-}
-
-/// The size that a pool's own image would have after growing.
-pub fn grown_size(dir: &Path, by: Size) -> Result<(PathBuf, Size)> {
-    let (file, _) = own_image(dir)?;
-    let length = file.metadata().doing("look at", dir)?.len();
-    Ok((image_beside(dir), Size(length + by.0)))
-}
-
-/// The pool's own image, which must be what is mounted at `dir`.
-fn own_image(dir: &Path) -> Result<(File, FileId)> {
-    let image = image_beside(dir);
-    let refuse =
-        |why: String| Error::refused(format!("cannot grow the pool {}", dir.display()), why);
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .open(&image)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => refuse(format!(
-                "it is on no image of its own: there is no {}",
-                image.display()
-            )),
-            _ => Error::io("open", &image, error),
-        })?;
-    let id = FileId::of(&file).doing("look at", &image)?;
-    let usage = Usage::look()?;
-    let is_mounted = usage
-        .devices_of(id)
-        .any(|device| usage.mounts_of(device).iter().any(|mount| mount.dir == dir));
-    if is_mounted {
-        return Ok((file, id));
-    }
-    Err(refuse(format!(
-        "{} is not what is mounted there",
-        image.display()
-    )))
-}
-
-/// The marker beneath a mount point: while the pool is not mounted, nothing can be made in its
-/// place, and every verb can say why it refuses.
-struct Marker {
-    dir: OwnedFd,
-    is_kept: bool,
-}
-
-impl Marker {
-    fn put(dir: &Path, image: &Path) -> Result<Self> {
-        let fd = open_dir(dir)?;
-        let marker = Self {
-            dir: fd,
-            is_kept: false,
-        };
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&marker.dir, MARKER, flags, Mode::from_raw_mode(0o644))
-            .doing("make the marker in", dir)?;
-        let text = format!(
-            "{}\nThis is the mount point of a lovol pool, and the pool is not mounted.\n",
-            image.display()
-        );
-        let mut file = File::from(file);
-        file.write_all(text.as_bytes())
-            .doing("write the marker in", dir)?;
-        rustix::fs::fsync(&file).doing("write the marker in", dir)?;
-        // Where the filesystem has no such flag (tmpfs), the marker alone must do.
-        drop(set_immutable(&file, true));
-        drop(set_immutable(&marker.dir, true));
-        Ok(marker)
-    }
-
-    fn keep(mut self) {
-        self.is_kept = true;
-    }
-}
-
-impl Drop for Marker {
-    fn drop(&mut self) {
-        if self.is_kept {
-            return;
-        }
-        drop(set_immutable(&self.dir, false));
-        if let Ok(file) = beneath::open(&self.dir, MARKER, OFlags::RDONLY) {
-            drop(set_immutable(&file, false));
-        }
-        drop(beneath::unlink(&self.dir, Path::new(MARKER)));
-    }
-}
-
-fn set_immutable(file: impl std::os::fd::AsFd, on: bool) -> io::Result<()> {
-    let flags = ioctl::inode_flags(&file)?;
-    ioctl::set_inode_flags(
-        &file,
-        if on {
-            flags | IMMUTABLE
-        } else {
-            flags & !IMMUTABLE
-        },
-    )
-}
-
 /// Directories that were made on the way, removed again unless kept.
-struct MadeDirs {
+pub(super) struct MadeDirs {
     dirs: Vec<PathBuf>,
 }
 
 impl MadeDirs {
-    fn make(dir: &Path) -> Result<Self> {
+    pub(super) fn make(dir: &Path) -> Result<Self> {
         let missing: Vec<PathBuf> = dir
             .ancestors()
             .take_while(|dir| !dir.exists())
@@ -524,7 +150,7 @@ impl MadeDirs {
         Ok(made)
     }
 
-    fn keep(mut self) {
+    pub(super) fn keep(mut self) {
         self.dirs.clear();
     }
 }

@@ -11,10 +11,12 @@
 //! ```
 //! [`Pool`] reads; [`Edit`], which holds the pool's lock, writes.
 
+pub mod abilities;
 pub mod ballast;
 pub mod edit;
 pub mod init;
 pub mod lock;
+pub mod on_image;
 pub mod place;
 pub mod safety;
 

@@ -16,6 +16,7 @@ use crate::plan::{Observer, Step};
 use crate::pool::lock::Lock;
 use crate::pool::{Edit, Place, Pool, edit};
 use crate::record::Record;
+use crate::snapshot::take::MAX_FREEZE;
 use crate::snapshot::{Job, Limits, Source, Taken, Way, choose, take_all};
 use crate::usage::Usage;
 use crate::volume::{current_record, remember};
@@ -51,9 +52,6 @@ impl Default for Options {
         }
     }
 }
-
-/// The longest time for which a guest may be frozen, if nobody says otherwise.
-pub const MAX_FREEZE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 struct Volume {

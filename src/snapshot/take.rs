@@ -35,11 +35,38 @@ pub struct Job<'a> {
     pub way: &'a Way,
 }
 
-/// Takes one image; making it durable is left to who names it.
-pub fn take(job: Job<'_>, limits: Limits, observer: &dyn Observer) -> Result<Taken> {
-    let mut taken = take_all(&[job], limits, observer)?;
+/// The longest time for which a guest may be frozen, if nobody says otherwise.
+pub const MAX_FREEZE: Duration = Duration::from_secs(10);
+
+/// Takes one image; making it durable is left to who names it.  Waits up to `wait` while somebody
+/// else has frozen it.
+pub fn take(
+    source: &Source<'_>,
+    destination: &NewImage,
+    way: &Way,
+    wait: Duration,
+    observer: &dyn Observer,
+) -> Result<Taken> {
+    let limits = Limits {
+        frozen: MAX_FREEZE,
+        wait,
+    };
+    let mut taken = take_all(
+        &[Job {
+            source,
+            destination,
+            way,
+        }],
+        limits,
+        observer,
+    )?;
     // One job, one result.
-    taken.pop().ok_or(Error::NotRoot)
+    taken.pop().ok_or_else(|| {
+        Error::refused(
+            format!("cannot clone {}", source.name),
+            "nothing came of it",
+        )
+    })
 }
 
 /// Takes several images at one instant: between the first and the last clone nobody writes to any
