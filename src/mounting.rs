@@ -423,7 +423,7 @@ impl<'p> Image<'p> {
     fn own_mounts(&self) -> Vec<&MountEntry> {
         let reference = self.record.uuid.to_string();
         let devices = self.usage.devices.iter();
-        let own = devices.filter(|device| device.file == self.id || device.reference == reference);
+        let own = devices.filter(|device| device.shows(self.id, Some(&reference)));
         own.flat_map(|device| self.usage.mounts_of(device))
             .collect()
     }
@@ -443,7 +443,7 @@ impl<'p> Image<'p> {
         let own = after
             .devices
             .iter()
-            .filter(|device| device.file == self.id || device.reference == reference);
+            .filter(|device| device.shows(self.id, Some(&reference)));
         for device in own.filter(|device| device.autoclear && after.mounts_of(device).is_empty()) {
             // Unmounted it is; what else uses the device is somebody else's mount, or a probe.
             if let Err(error) = loopdev::wait_until_gone(device) {

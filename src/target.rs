@@ -120,6 +120,9 @@ pub fn find_volume(target: &Target, pool: &Pool, index: &Index) -> Result<Name> 
 
 /// Which image of the pool a loop device shows: by its file, or for a view by its reference.
 pub fn image_of(device: &Attached, pool: &Pool, index: &Index) -> Option<Place> {
+    if device.file.device != pool.device() {
+        return None;
+    }
     pool.find_image(index, device.file).or_else(|| {
         index.volumes.iter().find_map(|(volume, entry)| {
             let mut snapshots = entry.snapshots.iter();

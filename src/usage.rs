@@ -45,8 +45,7 @@ impl Usage {
     /// `reference` finds views, whose device is bound to an unlinked throw-away clone.
     pub fn of_image(&self, file: FileId, reference: Option<&str>) -> Vec<String> {
         let devices = self.devices.iter();
-        let devices = devices
-            .filter(|device| device.file == file || reference == Some(device.reference.as_str()));
+        let devices = devices.filter(|device| device.shows(file, reference));
         devices.flat_map(|device| self.of_device(device)).collect()
     }
 

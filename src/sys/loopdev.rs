@@ -106,6 +106,16 @@ impl Attached {
         device_path(self.number)
     }
 
+    /// Whether it is bound to this file, or to a throw-away clone of it that carries its reference.
+    ///
+    /// Such a clone lies on the same filesystem: elsewhere, as in a copy of the whole pool, the
+    /// same reference means another image.
+    pub fn shows(&self, file: FileId, reference: Option<&str>) -> bool {
+        let is_clone =
+            || self.file.device == file.device && reference == Some(self.reference.as_str());
+        self.file == file || is_clone()
+    }
+
     /// The block devices that lie on this one: dm-crypt, LVM, RAID (sysfs, `holders`).
     pub fn stacked_on_it(&self) -> Vec<String> {
         let holders = format!("/sys/block/loop{}/holders", self.number);
