@@ -19,7 +19,7 @@ use lovol::sys::freeze::{Deadline, while_frozen};
 use lovol::usage::Usage;
 
 use crate::cuts::from_env;
-use crate::support::{Round, TestPool, tally, wait_until};
+use crate::support::{Round, TestPool, Trace, Writer, tally, wait_until};
 
 /// Nobody listens, but tracking must not have been given up silently.
 #[derive(Debug, Default)]
@@ -200,4 +200,102 @@ fn the_clone_is_the_image_ext4() {
 #[test]
 fn the_clone_is_the_image_btrfs() {
     the_clone_is_the_image("btrfs");
+}
+
+/// A mounted volume with so many extents that to follow it is worth while, and a writer in it.
+fn fragmented() -> (TestPool, Writer) {
+    let pool = TestPool::new();
+    let home = pool.mounted("home", "1G");
+    let fio = "fio --output=/dev/null --name=data --directory=home --size=128M --fsync_on_close=1";
+    pool.sh(&format!("{fio} --rw=write --bs=1M"));
+    pool.lovol("snapshot home@first").ok_any();
+    pool.sh(&format!("{fio} --rw=randwrite --bs=4k --io_size=64M"));
+    let writer = Writer::start(home);
+    (pool, writer)
+}
+
+/// The calls between the freeze and the thaw.
+fn calls_while_frozen(trace: &Trace) -> Vec<String> {
+    let lines = trace.lines().iter();
+    let frozen = lines.skip_while(|line| !line.contains("FIFREEZE")).skip(1);
+    frozen
+        .take_while(|line| !line.contains("FITHAW"))
+        .cloned()
+        .collect()
+}
+
+/// The bytes that a clone call is about: `src_length=4096`.
+fn cloned_bytes(call: &str) -> u64 {
+    let length = call.split("src_length=").nth(1).unwrap();
+    length.split(',').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn in_the_freeze_only_what_was_written_is_cloned() {
+    let (pool, writer) = fragmented();
+    let log = pool.temp().join("strace");
+    pool.lovol("snapshot home@a").strace(&log, "").ok_any();
+    let calls = calls_while_frozen(&Trace::read(&log));
+    let (clones, others): (Vec<String>, Vec<String>) = calls
+        .into_iter()
+        .partition(|call| call.contains("FICLONERANGE"));
+    // Neither memory nor files nor words: only how many events were counted.
+    let is_count = |call: &String| call.starts_with("read(") && call.contains(", 8) ");
+    assert!(others.iter().all(is_count), "{others:?}");
+    assert_eq!(others.is_empty(), !can_track());
+    let bytes: u64 = clones.iter().map(|call| cloned_bytes(call)).sum();
+    if can_track() {
+        assert!(
+            bytes < 32 << 20,
+            "{bytes} bytes of 1 GiB cloned in the freeze"
+        );
+    } else {
+        assert_eq!(bytes, 1 << 30);
+    }
+    writer.stop();
+}
+
+#[test]
+fn where_nothing_can_be_followed_everything_is_cloned_again() {
+    let (pool, writer) = fragmented();
+    let log = pool.temp().join("strace");
+    let finished = pool
+        .lovol("snapshot -v home@a")
+        .strace(&log, "-e inject=perf_event_open:error=EACCES")
+        .finish();
+    assert_eq!(finished.stdout, "home@a\n", "{finished}");
+    assert!(
+        finished
+            .stderr
+            .contains("home: cannot follow what is written"),
+        "{finished}"
+    );
+    let calls = calls_while_frozen(&Trace::read(&log));
+    assert!(
+        calls.iter().all(|call| call.contains("FICLONERANGE")),
+        "{calls:?}"
+    );
+    let bytes: u64 = calls.iter().map(|call| cloned_bytes(call)).sum();
+    assert_eq!(bytes, 1 << 30);
+    writer.stop();
+}
+
+#[test]
+fn a_second_writer_of_the_image_is_not_overlooked() {
+    let (pool, writer) = fragmented();
+    // It reads and writes what nobody uses: the image's last byte.
+    let second = pool.start(
+        "while true; do printf x | dd of=$POOL/volumes/home.img bs=1 seek=$((2**30 - 1)) \
+         conv=notrunc status=none; done",
+    );
+    let finished = pool.lovol("snapshot -v home@a").finish();
+    assert_eq!(finished.stdout, "home@a\n", "{finished}");
+    let is_seen = ["another program writes", "freezing again"]
+        .iter()
+        .any(|words| finished.stderr.contains(words));
+    assert_eq!(is_seen, can_track(), "{finished}");
+    drop(second);
+    writer.stop();
+    let last = pool.sh("tail -c 1 $POOL/snapshots/home/a.img");
+    assert_eq!(last, "x");
 }
