@@ -157,10 +157,12 @@ impl<'p> ToVolume<'p> {
         if !is_taken || !self.options.force {
             return crate::volume::add(self.pool, &self.to, image, record);
         }
-        let old = Lock::of_image(self.pool, &Place::volume(&self.to))?;
+        let place = Place::volume(&self.to);
+        let old = Lock::of_image(self.pool, &place)?;
         let mut edit = Edit::begin(self.pool)?;
         trash::must_be_unused(self.pool, &edit.index, &self.to)?;
-        old.lease(&format!("volume {}", self.to))?;
+        old.must_be_of(self.pool, &place)?;
+        old.lease(&place.to_string())?;
         let id = trash::new_id(&edit.index, &self.to, crate::time::now_in_seconds());
         observer.warn(&format!(
             "the volume that {} was goes to the trash as {id}",

@@ -23,6 +23,7 @@ mod generated;
 mod groups;
 mod parsers;
 mod pools;
+mod races;
 mod smoke;
 mod snapshots;
 mod support;
