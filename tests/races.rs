@@ -1,7 +1,7 @@
 //! Others who come in between: what a lovol has looked at is something else by the time it acts.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -16,6 +16,28 @@ fn wait_for(what: &str, pool: &TestPool) {
     wait_until(what, SOON, || {
         fs::read_to_string(&log).is_ok_and(|text| text.contains(what))
     });
+}
+
+#[test]
+fn whoever_opens_what_is_being_deleted_does_not_kill_the_lovol() {
+    for words in ["delete a", "rename a b", "clone -f c a"] {
+        let pool = TestPool::new();
+        pool.lovol("create a 1M --fs none").ok_any();
+        pool.lovol("create c 1M --fs none").ok_any();
+        let options = "-e trace=fcntl,renameat2 -e inject=renameat2:delay_enter=1000000:when=1";
+        let command = pool
+            .lovol(words)
+            .strace(pool.temp().join("strace"), options);
+        let running = command.start();
+        wait_for("F_SETLEASE, F_WRLCK)", &pool);
+        let opened = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(pool.image("a"));
+        assert_eq!(opened.unwrap_err().raw_os_error(), Some(libc::EWOULDBLOCK));
+        running.finish().expect_success();
+        pool.lovol("check").ok("");
+    }
 }
 
 /// Starts a lovol, lets it wait for the pool's lock, does `between`, and lets it go on.
