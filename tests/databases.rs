@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::cuts::from_env;
-use crate::support::{TestPool, sh, tally, wait_until};
+use crate::support::{TestPool, from_env, sh, tally, wait_until};
 
 /// A program that inserts 1, 2, 3, ... and acknowledges each number when it is committed.
 struct Database {

@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::index::{Index, Trashed, Volume};
 use crate::plan::{Observer, Step};
 use crate::pool::lock::Lock;
+use crate::pool::place::records;
 use crate::pool::{INDEX, Pool, ballast};
 use crate::record::Record;
 use crate::sys::beneath;
@@ -345,11 +346,25 @@ fn replace(dir: BorrowedFd<'_>, new: &str) -> io::Result<()> {
 pub fn must_be_free(pool: &Pool, path: &Path) -> Result<()> {
     let is_taken = beneath::exists(pool.dir(), path).doing("look at", path)?;
     let is_empty_dir = || beneath::names(pool.dir(), path).is_ok_and(|names| names.is_empty());
-    if is_taken && !is_empty_dir() {
-        return Err(Error::Exists {
-            what: pool.path().join(path).display().to_string(),
-            hint: Some("the index does not name it: 'lovol check' says more".into()),
-        });
+    if !is_taken || is_empty_dir() {
+        return Ok(());
     }
-    Ok(())
+    // Without the pool's lock, another lovol may have put it there since the caller looked.
+    let index = pool.index()?;
+    let named = records(&index).into_keys();
+    let by_another = named
+        .into_iter()
+        .find(|place| place.path().starts_with(path));
+    Err(match by_another {
+        Some(place) => Error::Exists {
+            what: place.to_string(),
+            hint: None,
+        },
+        None => Error::Exists {
+            what: pool.path().join(path).display().to_string(),
+            hint: Some(
+                "another lovol is making it just now, or the index does not name it: 'lovol check' says more".into(),
+            ),
+        },
+    })
 }

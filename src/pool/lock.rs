@@ -45,7 +45,7 @@ impl Lock {
         // For reading, so that it does not look as if somebody wrote to it.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let lock = wait(&place.to_string(), pool.wait, || {
-            pool.open_image(place, flags)
+            pool.open_settled_image(place, flags)
         })?;
         // A rollback or rename may have put another image here while we waited.
         lock.must_be_of(pool, place)?;
