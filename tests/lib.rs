@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and its name says what it is about"
 )]
 
+mod crowd;
 mod cuts;
 mod databases;
 mod faults_devices;
