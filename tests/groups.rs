@@ -60,6 +60,32 @@ fn one_that_fails_leaves_none() {
 }
 
 #[test]
+fn killed_while_it_is_named_there_is_a_whole_group_or_none() {
+    let pool = TestPool::new();
+    pool.lovol("create a 1M --fs none").ok_any();
+    pool.lovol("create b 1M --fs none").ok_any();
+    let images = || pool.sh("find $POOL/snapshots -name '*.img' | wc -l");
+    let mut seen = Vec::new();
+    // Just before it links: the index that says how to take them back, each of the two, the last.
+    for call in 1..=4 {
+        let options = format!("-e trace=linkat -e inject=linkat:signal=KILL:when={call}");
+        let log = pool.temp().join("strace");
+        let killed = pool
+            .lovol("snapshot a@s b@s")
+            .strace(log, &options)
+            .finish();
+        assert_eq!(killed.signal(), Some(9), "{killed}");
+        seen.push(images());
+        pool.lovol("check --repair").ok("");
+        assert_eq!(images(), "0", "killed at {call}");
+        pool.lovol("check").ok("");
+        pool.lovol("list -a --no-header -o name").ok("a\nb\n");
+    }
+    assert_eq!(seen, ["0", "0", "1", "2"]);
+    pool.lovol("snapshot a@s b@s").ok("a@s\nb@s\n");
+}
+
+#[test]
 fn mixed_groups_freeze_what_is_mounted_and_take_the_rest_with_it() {
     let pool = TestPool::new();
     three(&pool);

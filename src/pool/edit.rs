@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use uuid::Uuid;
 
 use crate::error::{Context, Error, Result};
+use crate::image::Named;
 use crate::index::{Index, Trashed, Volume};
 use crate::plan::{Observer, Step};
 use crate::pool::lock::Lock;
@@ -147,6 +148,35 @@ impl<'p> Edit<'p> {
         })
     }
 
+    /// Names new images by `name_all` and saves the index with them: all of them or none, whenever
+    /// this process dies.  Until then the index says how to take them back.
+    pub fn add_together<T>(
+        &mut self,
+        take_back: Vec<Step>,
+        name_all: impl FnOnce(&mut Self) -> Result<(Vec<Named>, T)>,
+    ) -> Result<T> {
+        let before = self.index.clone();
+        let is_one = take_back.len() == 1;
+        if !is_one {
+            self.index.intents.push(take_back);
+            self.save()?;
+        }
+        let result = name_all(self).and_then(|(named, result)| {
+            self.index.intents.clone_from(&before.intents);
+            self.save()?;
+            named.into_iter().for_each(Named::keep);
+            Ok(result)
+        });
+        if result.is_err() {
+            self.index = before;
+            if !is_one {
+                // What the next lovol finds instead says the same.
+                drop(self.save());
+            }
+        }
+        result
+    }
+
     /// Takes `steps` back, of which the last may have been carried out or not.
     fn take_back(&mut self, steps: &[Step], before: Index, why: Error) -> Error {
         let unfinished = self.index.clone();
@@ -189,6 +219,7 @@ impl<'p> Edit<'p> {
             Step::Remove { path } => {
                 unless_done(beneath::unlink(dir, path), libc::ENOENT).doing("remove", path)
             }
+            Step::TakeBack { path, uuid } => self.apply_take_back(path, *uuid),
             Step::RemoveDir { path } => {
                 // Somebody else's file in it is no reason to stop; `check` names it.
                 let removed = unless_done(beneath::remove_dir(dir, path), libc::ENOTEMPTY);
@@ -219,6 +250,15 @@ impl<'p> Edit<'p> {
             return Ok(());
         }
         beneath::exchange(self.pool.dir(), path, with).doing("exchange", path)
+    }
+
+    /// What was never named, or is another's by now, is left.
+    fn apply_take_back(&self, path: &Path, uuid: Uuid) -> Result<()> {
+        let dir = self.pool.dir();
+        if beneath::exists(dir, path).doing("look at", path)? && self.has_uuid(path, uuid)? {
+            beneath::unlink(dir, path).doing("remove", path)?;
+        }
+        Ok(())
     }
 
     /// Whether the image at `path` carries this UUID.
