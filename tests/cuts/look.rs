@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lovol::index::Index;
 
 use super::state::{Guest, State, bytes};
-use crate::support::{Numbers, Round, TestPool, lovol, sh};
+use crate::support::{Numbers, Round, TestPool, lovol, sh, wait_until};
 
 /// Each guest mounts, replays its log, holds its files, and passes its fsck; and lovol's view of one
 /// snapshot shows the same.
@@ -67,7 +68,12 @@ fn into(outer: &TestPool, guest: &Guest, copy: &Path) {
     };
     sh(&format!("mount -o {option} {copy} {shown}"));
     must_hold(&dir, guest);
-    sh(&format!("umount {shown}; {check} {copy} 2>&1; rm {copy}"));
+    sh(&format!("umount {shown}"));
+    // A copy of the mount table in another test's namespace may keep it mounted for a moment.
+    wait_until("the copy is free", Duration::from_secs(60), || {
+        sh(&format!("losetup --noheadings -j {copy}")).is_empty()
+    });
+    sh(&format!("{check} {copy} 2>&1; rm {copy}"));
 }
 
 /// The files are exactly these, byte for byte.
