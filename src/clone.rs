@@ -61,7 +61,7 @@ impl<'p> ToVolume<'p> {
             Some(Lock::of_image(pool, &from)?)
         };
         let index = pool.index()?;
-        let parent = record_of(&index, &from)?.clone();
+        let parent = from.record_in(&index)?.clone();
         if index.volumes.contains_key(&to) {
             if from == Place::volume(&to) {
                 return Err(Error::refused(
@@ -76,7 +76,7 @@ impl<'p> ToVolume<'p> {
         } else {
             edit::must_be_free(pool, &Place::volume(&to).path())?;
         }
-        let file = pool.open_image(&from, OFlags::RDONLY)?;
+        let file = pool.open_settled_image(&from, OFlags::RDONLY)?;
         let parent = current_record(&file, &parent)?;
         Ok(Self {
             pool,
@@ -157,10 +157,12 @@ impl<'p> ToVolume<'p> {
         if !is_taken || !self.options.force {
             return crate::volume::add(self.pool, &self.to, image, record);
         }
-        let old = Lock::of_image(self.pool, &Place::volume(&self.to))?;
+        let place = Place::volume(&self.to);
+        let old = Lock::of_image(self.pool, &place)?;
         let mut edit = Edit::begin(self.pool)?;
         trash::must_be_unused(self.pool, &edit.index, &self.to)?;
-        old.lease(&format!("volume {}", self.to))?;
+        old.must_be_of(self.pool, &place)?;
+        old.lease(&place.to_string())?;
         let id = trash::new_id(&edit.index, &self.to, crate::time::now_in_seconds());
         observer.warn(&format!(
             "the volume that {} was goes to the trash as {id}",
@@ -235,14 +237,6 @@ fn exists(what: &str) -> Error {
     Error::Exists {
         what: what.to_owned(),
         hint: Some("--force replaces it".into()),
-    }
-}
-
-fn record_of<'i>(index: &'i Index, place: &Place) -> Result<&'i Record> {
-    match place {
-        Place::Snapshot(name) => index.snapshot(name),
-        Place::Volume(name) => index.volume(name).map(|volume| &volume.record),
-        place => Err(Error::refused(place.to_string(), "it is in the trash")),
     }
 }
 

@@ -40,12 +40,7 @@ impl<'p> Image<'p> {
     /// Locks the image.
     pub fn open(pool: &'p Pool, place: &Place) -> Result<Self> {
         let lock = Lock::of_image(pool, place)?;
-        let index = pool.index()?;
-        let record = match place {
-            Place::Volume(name) => index.volume(name)?.record.clone(),
-            Place::Snapshot(name) => index.snapshot(name)?.clone(),
-            place => return Err(Error::refused(place.to_string(), "it is in the trash")),
-        };
+        let record = place.record_in(&pool.index()?)?.clone();
         let id = pool.image_id(place)?;
         let current = match record.fs {
             Fs::None => current_record(&pool.open_image(place, OFlags::RDONLY)?, &record)?,

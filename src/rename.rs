@@ -83,6 +83,7 @@ impl Rename {
         let lock = Lock::of_image(pool, &place)?;
         let mut edit = Edit::begin(pool)?;
         let steps = self.plan(pool, &edit.index)?;
+        lock.must_be_of(pool, &place)?;
         lock.lease(&place.to_string())?;
         edit.carry_out(&steps, observer)
     }

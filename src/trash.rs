@@ -9,14 +9,15 @@
 
 use jiff::Timestamp;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::index::{Index, Trashed};
 use crate::name::{Name, SnapshotName};
 use crate::plan::{Observer, Step};
-use crate::pool::lock::Lock;
+use crate::pool::lock::{self, Lock};
 use crate::pool::place::{snapshots_dir, trash_dir};
 use crate::pool::{Edit, Place, Pool, edit};
 use crate::record::Record;
+use crate::sys::beneath;
 use crate::usage::Usage;
 
 /// The name of a new directory in the trash.
@@ -217,8 +218,8 @@ impl Deletion {
         let locks = self.lock(pool)?;
         let mut edit = Edit::begin(pool)?;
         self.check(pool, &edit.index)?;
-        for (lock, what) in &locks {
-            lock.lease(what)?;
+        for (place, lock) in &locks {
+            must_be_locked(pool, place, lock.as_ref())?;
         }
         let (steps, ids) = self.plan(&edit.index, crate::time::now_in_seconds());
         edit.carry_out(&steps, observer)?;
@@ -227,7 +228,7 @@ impl Deletion {
 
     /// Locks the volumes and single snapshots that go, in the order of their places.  A volume's own
     /// snapshots go with their directory: looked at for users, not locked one by one.
-    fn lock(&self, pool: &Pool) -> Result<Vec<(Lock, String)>> {
+    fn lock(&self, pool: &Pool) -> Result<Vec<(Place, Option<Lock>)>> {
         let snapshots = self.snapshots.iter().cloned().map(Place::Snapshot);
         let mut places: Vec<Place> = snapshots
             .chain(self.volumes.iter().map(Place::volume))
@@ -236,14 +237,30 @@ impl Deletion {
         places.dedup();
         let mut locks = Vec::new();
         for place in places {
-            match Lock::of_image(pool, &place) {
-                Ok(lock) => locks.push((lock, place.to_string())),
+            let lock = match Lock::of_image(pool, &place) {
+                Ok(lock) => Some(lock),
                 // The image is gone already: nothing to lock, and the index is made right.
-                Err(error) if error.errno() == Some(libc::ENOENT) => {}
+                Err(error) if error.errno() == Some(libc::ENOENT) => None,
                 Err(error) => return Err(error),
-            }
+            };
+            locks.push((place, lock));
         }
         Ok(locks)
+    }
+}
+
+/// Fails unless what lies at the place, now that nobody else changes the pool, is what was locked,
+/// and nobody uses it.
+fn must_be_locked(pool: &Pool, place: &Place, lock: Option<&Lock>) -> Result<()> {
+    match lock {
+        Some(lock) => {
+            lock.must_be_of(pool, place)?;
+            lock.lease(&place.to_string())
+        }
+        None if beneath::exists(pool.dir(), place.path()).doing("look at", place.path())? => {
+            Err(lock::replaced(place))
+        }
+        None => Ok(()),
     }
 }
 

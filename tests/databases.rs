@@ -9,10 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::cuts::from_env;
-use crate::support::{TestPool, sh, tally, wait_until};
+use crate::support::{Round, TestPool, from_env, sh, tally, wait_until};
 
 /// A program that inserts 1, 2, 3, ... and acknowledges each number when it is committed.
 struct Database {
@@ -24,6 +23,7 @@ struct Database {
 
 impl Database {
     fn start(file: &Path, journal: &str) -> Self {
+        // It flushes its output before it reads the next line: no acknowledgement waits there.
         let mut sqlite = Command::new("sqlite3")
             .args(["-batch", "-bail"])
             .arg(file)
@@ -33,6 +33,7 @@ impl Database {
             .unwrap();
         let mut input = sqlite.stdin.take().unwrap();
         let output = BufReader::new(sqlite.stdout.take().unwrap());
+        // Each commit is durable before it is acknowledged.
         writeln!(
             input,
             "PRAGMA journal_mode={journal};\nPRAGMA synchronous=FULL;"
@@ -89,36 +90,39 @@ impl Drop for Database {
     }
 }
 
+/// A snapshot every 200 ms, as far as the machine gets there.
+const EVERY: Duration = Duration::from_millis(200);
+
 fn a_database_is_whole_in_every_snapshot(fs: &str, journal: &str) {
     let count = from_env("LOVOL_DATABASE_SNAPSHOTS", 2);
     let pool = TestPool::new();
-    let home = pool.mounted("home", &format!("400M --fs {fs}"));
+    let home = pool.mounted("home", &format!("1G --fs {fs}"));
     let database = Database::start(&home.join("db"), journal);
     wait_until("it commits", Duration::from_secs(20), || {
         database.acknowledged() > 10
     });
     let mut before = Vec::new();
+    let mut next = Instant::now();
     for number in 0..count {
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        next += EVERY;
+        // Known before the snapshot begins, so it is in it.
         before.push(database.acknowledged());
         pool.lovol(&format!("snapshot home@{number}")).ok_any();
     }
+    let last = database.acknowledged();
+    wait_until("it still commits", Duration::from_secs(20), || {
+        database.acknowledged() > last
+    });
     drop(database);
     assert!(before.last() > before.first(), "it went on");
     let seen = pool.dir("seen");
     for (number, acknowledged) in before.iter().enumerate() {
+        let _round = Round::of(format!("{fs} {journal} {number}"));
+        // Not a view: SQLite wants to write, to roll back or to replay what was under way.
         pool.lovol(&format!("clone home@{number} seen")).ok_any();
         pool.lovol("mount seen").arg(&seen).ok("");
-        let query = "PRAGMA integrity_check; SELECT max(n) FROM t; SELECT count(*) FROM t;";
-        let found = sh(&format!("sqlite3 {}/db '{query}'", seen.display()));
-        let lines: Vec<&str> = found.lines().collect();
-        assert_eq!(lines[0], "ok", "{fs} {journal} {number}: {found}");
-        let last: u64 = lines[1].parse().unwrap();
-        assert!(
-            last >= *acknowledged,
-            "{fs} {journal} {number}: {acknowledged} was acknowledged, {last} is there"
-        );
-        assert_eq!(lines[1], lines[2], "none is missing in between");
+        must_hold(&seen.join("db"), *acknowledged);
         pool.lovol("umount seen").ok("");
         pool.lovol("delete -y --now seen").ok("");
     }
@@ -126,6 +130,22 @@ fn a_database_is_whole_in_every_snapshot(fs: &str, journal: &str) {
         &format!("SQLite ({journal}) on {fs}, snapshots"),
         before.len(),
     );
+}
+
+/// The database is whole, and has each number from 1 to at least this one.
+#[track_caller]
+fn must_hold(database: &Path, acknowledged: u64) {
+    let query =
+        "PRAGMA integrity_check; SELECT coalesce(max(n), 0) FROM t; SELECT count(*) FROM t;";
+    let found = sh(&format!("sqlite3 {} '{query}'", database.display()));
+    let lines: Vec<&str> = found.lines().collect();
+    assert_eq!(lines[0], "ok", "{found}");
+    let last: u64 = lines[1].parse().unwrap();
+    assert!(
+        last >= acknowledged,
+        "{acknowledged} was acknowledged, {last} is there"
+    );
+    assert_eq!(lines[1], lines[2], "none is missing in between");
 }
 
 #[test]

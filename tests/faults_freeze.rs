@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::support::{
     Finished, Lovol, Moment, Running, TestPool, Thaw, Trace, Writer, children, ensure_state,
-    ensure_unchanged, leave_others, state, strike, wait_until,
+    ensure_unchanged, leave_others, state, strike, wait_until, wait_until_delayed,
 };
 
 /// The guardian thaws a moment after it notices, whatever the machine has to do besides.
@@ -404,21 +404,6 @@ fn a_freeze_that_fails_is_a_failed_snapshot() {
         home.must_have_been_writable_within(SOON);
         assert_eq!(home.markers(), 0);
     }
-}
-
-/// Waits until strace holds lovol at the call with one of these numbers, to let it go later.
-#[track_caller]
-fn wait_until_delayed(running: &Running, calls: &[&str]) {
-    wait_until("it is held", SOON, || {
-        let Some(main) = children(running.pid().as_raw()).first().copied() else {
-            return false;
-        };
-        let call = || fs::read_to_string(format!("/proc/{main}/syscall")).unwrap_or_default();
-        let first = call();
-        let is_one = calls.contains(&first.split(' ').next().unwrap_or_default());
-        std::thread::sleep(Duration::from_millis(30));
-        is_one && call() == first
-    });
 }
 
 #[test]

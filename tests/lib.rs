@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and its name says what it is about"
 )]
 
+mod crowd;
 mod cuts;
 mod databases;
 mod faults_devices;
@@ -23,6 +24,7 @@ mod generated;
 mod groups;
 mod parsers;
 mod pools;
+mod races;
 mod smoke;
 mod snapshots;
 mod support;

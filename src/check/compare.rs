@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::check::scan::Scanned;
 use crate::check::{Finding, Kind};
 use crate::index::Index;
+use crate::pool::place::records;
 use crate::pool::{Place, Pool};
-use crate::record::Record;
 use crate::sys::loopdev::Attached;
 use crate::usage::Usage;
 
@@ -122,24 +122,6 @@ fn differences(pool: &Pool, scanned: &Scanned, index: &Index) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// Everything that the index names.
-pub fn records(index: &Index) -> BTreeMap<Place, &Record> {
-    let mut records = BTreeMap::new();
-    for (name, volume) in &index.volumes {
-        records.insert(Place::volume(name), &volume.record);
-        for (snapshot, record) in &volume.snapshots {
-            records.insert(Place::snapshot(name, snapshot), record);
-        }
-    }
-    for (id, trashed) in &index.trash {
-        records.insert(Place::TrashedVolume(id.clone()), &trashed.volume.record);
-        for (snapshot, record) in &trashed.volume.snapshots {
-            records.insert(Place::TrashedSnapshot(id.clone(), snapshot.clone()), record);
-        }
-    }
-    records
 }
 
 /// Images against what the kernel has attached.

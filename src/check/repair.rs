@@ -1,13 +1,14 @@
 //! Repairing: thaw, finish, rebuild the index.  Images are read, never written or removed.
 
 use crate::check::Finding;
-use crate::check::compare::{records, with_index};
+use crate::check::compare::with_index;
 use crate::check::scan::{Found, Scanned, scan};
 use crate::error::{Context, Error, Result};
 use crate::index::{Index, Trashed, Unreadable, Volume};
 use crate::name::{Name, SnapshotName};
 use crate::plan::{Observer, Step};
 use crate::pool::lock::Lock;
+use crate::pool::place::records;
 use crate::pool::{Edit, Place, Pool};
 use crate::record::Record;
 use crate::sys::marker;

@@ -51,7 +51,12 @@ fn prove(root: &OwnedFd, entry: &MountEntry, device: &Attached) -> Result<()> {
 
 /// btrfs knows its devices by ID; a guest has exactly one, and it must be ours.
 fn is_btrfs_on(root: &OwnedFd, number: u32) -> Result<bool> {
-    let info = ioctl::btrfs_fs_info(root.as_fd()).doing("ask", "the btrfs")?;
+    let info = match ioctl::btrfs_fs_info(root.as_fd()) {
+        Ok(info) => info,
+        // Something else is mounted there by now.
+        Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => return Ok(false),
+        Err(error) => return Err(Error::io("ask", "the btrfs", error)),
+    };
     if info.num_devices != 1 {
         return Err(Error::refused(
             "cannot freeze this btrfs",

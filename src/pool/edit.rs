@@ -9,9 +9,11 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use uuid::Uuid;
 
 use crate::error::{Context, Error, Result};
+use crate::image::Named;
 use crate::index::{Index, Trashed, Volume};
 use crate::plan::{Observer, Step};
 use crate::pool::lock::Lock;
+use crate::pool::place::records;
 use crate::pool::{INDEX, Pool, ballast};
 use crate::record::Record;
 use crate::sys::beneath;
@@ -146,6 +148,35 @@ impl<'p> Edit<'p> {
         })
     }
 
+    /// Names new images by `name_all` and saves the index with them: all of them or none, whenever
+    /// this process dies.  Until then the index says how to take them back.
+    pub fn add_together<T>(
+        &mut self,
+        take_back: Vec<Step>,
+        name_all: impl FnOnce(&mut Self) -> Result<(Vec<Named>, T)>,
+    ) -> Result<T> {
+        let before = self.index.clone();
+        let is_one = take_back.len() == 1;
+        if !is_one {
+            self.index.intents.push(take_back);
+            self.save()?;
+        }
+        let result = name_all(self).and_then(|(named, result)| {
+            self.index.intents.clone_from(&before.intents);
+            self.save()?;
+            named.into_iter().for_each(Named::keep);
+            Ok(result)
+        });
+        if result.is_err() {
+            self.index = before;
+            if !is_one {
+                // What the next lovol finds instead says the same.
+                drop(self.save());
+            }
+        }
+        result
+    }
+
     /// Takes `steps` back, of which the last may have been carried out or not.
     fn take_back(&mut self, steps: &[Step], before: Index, why: Error) -> Error {
         let unfinished = self.index.clone();
@@ -188,6 +219,7 @@ impl<'p> Edit<'p> {
             Step::Remove { path } => {
                 unless_done(beneath::unlink(dir, path), libc::ENOENT).doing("remove", path)
             }
+            Step::TakeBack { path, uuid } => self.apply_take_back(path, *uuid),
             Step::RemoveDir { path } => {
                 // Somebody else's file in it is no reason to stop; `check` names it.
                 let removed = unless_done(beneath::remove_dir(dir, path), libc::ENOTEMPTY);
@@ -218,6 +250,15 @@ impl<'p> Edit<'p> {
             return Ok(());
         }
         beneath::exchange(self.pool.dir(), path, with).doing("exchange", path)
+    }
+
+    /// What was never named, or is another's by now, is left.
+    fn apply_take_back(&self, path: &Path, uuid: Uuid) -> Result<()> {
+        let dir = self.pool.dir();
+        if beneath::exists(dir, path).doing("look at", path)? && self.has_uuid(path, uuid)? {
+            beneath::unlink(dir, path).doing("remove", path)?;
+        }
+        Ok(())
     }
 
     /// Whether the image at `path` carries this UUID.
@@ -345,11 +386,25 @@ fn replace(dir: BorrowedFd<'_>, new: &str) -> io::Result<()> {
 pub fn must_be_free(pool: &Pool, path: &Path) -> Result<()> {
     let is_taken = beneath::exists(pool.dir(), path).doing("look at", path)?;
     let is_empty_dir = || beneath::names(pool.dir(), path).is_ok_and(|names| names.is_empty());
-    if is_taken && !is_empty_dir() {
-        return Err(Error::Exists {
-            what: pool.path().join(path).display().to_string(),
-            hint: Some("the index does not name it: 'lovol check' says more".into()),
-        });
+    if !is_taken || is_empty_dir() {
+        return Ok(());
     }
-    Ok(())
+    // Without the pool's lock, another lovol may have put it there since the caller looked.
+    let index = pool.index()?;
+    let named = records(&index).into_keys();
+    let by_another = named
+        .into_iter()
+        .find(|place| place.path().starts_with(path));
+    Err(match by_another {
+        Some(place) => Error::Exists {
+            what: place.to_string(),
+            hint: None,
+        },
+        None => Error::Exists {
+            what: pool.path().join(path).display().to_string(),
+            hint: Some(
+                "another lovol is making it just now, or the index does not name it: 'lovol check' says more".into(),
+            ),
+        },
+    })
 }

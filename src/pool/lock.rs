@@ -45,16 +45,19 @@ impl Lock {
         // For reading, so that it does not look as if somebody wrote to it.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let lock = wait(&place.to_string(), pool.wait, || {
-            pool.open_image(place, flags)
+            pool.open_settled_image(place, flags)
         })?;
         // A rollback or rename may have put another image here while we waited.
-        if FileId::of(&lock.0).doing("look at", pool.full_path(place))? == pool.image_id(place)? {
-            return Ok(lock);
+        lock.must_be_of(pool, place)?;
+        Ok(lock)
+    }
+
+    /// Fails when another image lies at the place of the locked one by now.
+    pub fn must_be_of(&self, pool: &Pool, place: &Place) -> Result<()> {
+        if FileId::of(&self.0).doing("look at", pool.full_path(place))? == pool.image_id(place)? {
+            return Ok(());
         }
-        Err(
-            Error::refused(format!("cannot lock {place}"), "it was replaced meanwhile")
-                .with_hint("try again"),
-        )
+        Err(replaced(place))
     }
 
     /// Makes sure that nothing else has the locked image open, and keeps it so (`F_SETLEASE`).
@@ -91,6 +94,12 @@ impl Lock {
             hint: None,
         }
     }
+}
+
+/// What lies at a place is not what was locked.
+pub fn replaced(place: &Place) -> Error {
+    Error::refused(format!("cannot lock {place}"), "it was replaced meanwhile")
+        .with_hint("try again")
 }
 
 /// Opens and tries to lock, again and again, until `limit` has passed.

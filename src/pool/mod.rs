@@ -198,6 +198,30 @@ impl Pool {
         let path = place.path();
         beneath::open_ours(&self.dir, &path, self.device, flags)
             .doing("open", self.path.join(&path))
+            .map_err(|error| self.or_gone(place, error))
+    }
+
+    /// The same, where another lovol may be about to move the image: waits until that is done.
+    /// The pool's lock must not be held.
+    pub fn open_settled_image(&self, place: &Place, flags: OFlags) -> Result<File> {
+        match self.open_image(place, flags) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => {
+                drop(lock::Lock::of_pool(self)?);
+                self.open_image(place, flags)
+            }
+            result => result,
+        }
+    }
+
+    /// Another lovol may have taken the image away since its name was looked up: then that it has
+    /// no such name any more is what went wrong.
+    fn or_gone(&self, place: &Place, error: Error) -> Error {
+        match self.index() {
+            Ok(index) if error.errno() == Some(libc::ENOENT) => {
+                place.record_in(&index).err().unwrap_or(error)
+            }
+            _ => error,
+        }
     }
 
     /// The identity of an image, without opening it.

@@ -1,9 +1,13 @@
 //! Where in the pool an image lies: its role and its name.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::error::{Error, Result};
+use crate::index::Index;
 use crate::name::{Name, SnapshotName};
+use crate::record::Record;
 
 /// A place for an image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,10 +48,37 @@ impl Place {
         }
     }
 
+    /// What the index knows of the image there.
+    pub fn record_in<'i>(&self, index: &'i Index) -> Result<&'i Record> {
+        match self {
+            Self::Snapshot(name) => index.snapshot(name),
+            Self::Volume(name) => index.volume(name).map(|volume| &volume.record),
+            trashed => Err(Error::refused(trashed.to_string(), "it is in the trash")),
+        }
+    }
+
     /// Whether it is a snapshot's, and so never writable.
     pub fn is_snapshot(&self) -> bool {
         matches!(self, Self::Snapshot(_) | Self::TrashedSnapshot(..))
     }
+}
+
+/// Everything that the index names.
+pub fn records(index: &Index) -> BTreeMap<Place, &Record> {
+    let mut records = BTreeMap::new();
+    for (name, volume) in &index.volumes {
+        records.insert(Place::volume(name), &volume.record);
+        for (snapshot, record) in &volume.snapshots {
+            records.insert(Place::snapshot(name, snapshot), record);
+        }
+    }
+    for (id, trashed) in &index.trash {
+        records.insert(Place::TrashedVolume(id.clone()), &trashed.volume.record);
+        for (snapshot, record) in &trashed.volume.snapshots {
+            records.insert(Place::TrashedSnapshot(id.clone(), snapshot.clone()), record);
+        }
+    }
+    records
 }
 
 /// The directory of a volume's snapshots.

@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::image::NewImage;
+use crate::image::{Named, NewImage};
 use crate::index::Index;
 use crate::name::{Name, SnapshotName};
 use crate::plan::{Observer, Step};
@@ -20,6 +20,12 @@ use crate::snapshot::take::MAX_FREEZE;
 use crate::snapshot::{Job, Limits, Source, Taken, Way, choose, take_all};
 use crate::usage::Usage;
 use crate::volume::{current_record, remember};
+
+/// A snapshot that was taken.
+pub type Snapshot = (SnapshotName, Record);
+
+/// One that has no name yet.
+type New = (SnapshotName, Record, NewImage);
 
 /// Snapshots to be taken at one instant, all under one name.
 #[derive(Debug)]
@@ -159,7 +165,7 @@ impl<'p> Request<'p> {
     }
 
     /// Takes the snapshots: all of them, or none.
-    pub fn carry_out(&self, observer: &dyn Observer) -> Result<Vec<(SnapshotName, Record)>> {
+    pub fn carry_out(&self, observer: &dyn Observer) -> Result<Vec<Snapshot>> {
         match self.take(self.options.crash, observer) {
             // Into new files: what was cloned for the freeze is torn without one.
             Err(Error::FrozenTooLong { name, .. }) if self.options.crash_if_late => {
@@ -172,7 +178,7 @@ impl<'p> Request<'p> {
         }
     }
 
-    fn take(&self, crash: bool, observer: &dyn Observer) -> Result<Vec<(SnapshotName, Record)>> {
+    fn take(&self, crash: bool, observer: &dyn Observer) -> Result<Vec<Snapshot>> {
         let intended = self.name(&self.pool.index()?, crate::time::now());
         let sources = self.sources(&intended);
         let ways = Self::ways(&sources, crash)?;
@@ -212,14 +218,13 @@ impl<'p> Request<'p> {
         images: Vec<NewImage>,
         taken: &[Taken],
         group: Option<Uuid>,
-    ) -> Result<Vec<(SnapshotName, Record)>> {
+    ) -> Result<Vec<Snapshot>> {
         let mut edit = Edit::begin(self.pool)?;
         let at = taken
             .first()
             .map_or_else(crate::time::now, |taken| taken.at);
         let snapshot = self.name(&edit.index, at);
-        let mut results = Vec::new();
-        let mut named = Vec::new();
+        let mut new = Vec::new();
         for ((name, volume), (image, taken)) in
             self.volumes.iter().zip(images.into_iter().zip(taken))
         {
@@ -231,17 +236,30 @@ impl<'p> Request<'p> {
             volume.must_still_be(name, &edit.index)?;
             let mut record = volume.record_of(taken, group);
             record.allocated = Some(image.allocated()?);
-            remember(&mut edit, name, &volume.file, &volume.record)?;
+            new.push((full, record, image));
+        }
+        let take_back = new.iter().map(|(full, record, _)| Step::TakeBack {
+            path: Place::Snapshot(full.clone()).path(),
+            uuid: record.uuid,
+        });
+        edit.add_together(take_back.collect(), |edit| self.name_all(edit, new))
+    }
+
+    fn name_all(&self, edit: &mut Edit<'_>, new: Vec<New>) -> Result<(Vec<Named>, Vec<Snapshot>)> {
+        let mut named = Vec::new();
+        let mut snapshots = Vec::new();
+        for (full, record, image) in new {
+            if let Some(volume) = self.volumes.get(&full.volume) {
+                remember(edit, &full.volume, &volume.file, &volume.record)?;
+            }
             named.push(image.publish(self.pool, &Place::Snapshot(full.clone()), &record)?);
             edit.index
-                .volume_mut(name)?
+                .volume_mut(&full.volume)?
                 .snapshots
-                .insert(snapshot.clone(), record.clone());
-            results.push((full, record));
+                .insert(full.snapshot.clone(), record.clone());
+            snapshots.push((full, record));
         }
-        edit.save()?;
-        named.into_iter().for_each(crate::image::Named::keep);
-        Ok(results)
+        Ok((named, snapshots))
     }
 }
 

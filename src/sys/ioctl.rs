@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use linux_raw_sys::loop_device::{loop_config, loop_info64};
 use linux_raw_sys::{btrfs, ioctl, loop_device};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 mod fiemap;
 mod memory;
@@ -165,11 +165,9 @@ pub fn btrfs_device_path(fd: impl AsFd, devid: u64) -> io::Result<Vec<u8>> {
 /// loop device included, has the file open.  It ends when `file` is closed.
 ///
 /// Whoever opens the file meanwhile waits, this process too: what is to be known of it must be
-/// asked without opening it.  The kernel tells us of them by SIGIO, which would kill us.
+/// asked without opening it.
 pub fn write_lease(file: impl AsFd) -> io::Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGIO);
-    signals.thread_block()?;
+    ignore_lease_breaks()?;
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: F_SETLEASE takes a number and follows no pointer.
     let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) };
@@ -183,6 +181,7 @@ pub fn write_lease(file: impl AsFd) -> io::Result<()> {
 /// Whether nobody has the file open for writing, as a read lease can be had (`F_SETLEASE`), which is
 /// given back at once.  `file` must be open for reading only.
 pub fn is_nobody_writing(file: impl AsFd) -> io::Result<bool> {
+    ignore_lease_breaks()?;
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: F_SETLEASE takes a number and follows no pointer.
     let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) };
@@ -197,6 +196,14 @@ pub fn is_nobody_writing(file: impl AsFd) -> io::Result<bool> {
     // SAFETY: as above.
     unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
     Ok(true)
+}
+
+/// The kernel tells of whoever opens a leased file by SIGIO, which kills whoever does not expect it.
+///
+/// Blocking it is not enough: it would be pending when signals are unblocked again.
+fn ignore_lease_breaks() -> nix::Result<()> {
+    // SAFETY: no handler is installed, so nothing of ours runs when the signal comes.
+    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.map(drop)
 }
 
 /// Forks, and runs `child` in the child, which then leaves without running any destructor.

@@ -7,11 +7,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::command::Finished;
+use super::command::{Finished, Running};
 use super::lovol::Lovol;
 use super::pool::TestPool;
 use super::unchanged::state;
+use super::wait::wait_until;
+
+/// How long lovol may take to get to the call.
+const SOON: Duration = Duration::from_secs(20);
 
 /// What strace has written.
 pub(crate) struct Trace {
@@ -129,4 +134,19 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
     text.split_whitespace()
         .map(|pid| pid.parse().unwrap())
         .collect()
+}
+
+/// Waits until strace holds lovol at the call with one of these numbers, to let it go later.
+#[track_caller]
+pub(crate) fn wait_until_delayed(running: &Running, calls: &[&str]) {
+    wait_until("it is held", SOON, || {
+        let Some(main) = children(running.pid().as_raw()).first().copied() else {
+            return false;
+        };
+        let call = || fs::read_to_string(format!("/proc/{main}/syscall")).unwrap_or_default();
+        let first = call();
+        let is_one = calls.contains(&first.split(' ').next().unwrap_or_default());
+        std::thread::sleep(Duration::from_millis(30));
+        is_one && call() == first
+    });
 }

@@ -1,0 +1,169 @@
+//! Others who come in between: what a lovol has looked at is something else by the time it acts.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::support::{Running, TestPool, wait_until, wait_until_delayed};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Waits until the log of a running strace has this in it.
+fn wait_for(what: &str, pool: &TestPool) {
+    let log = pool.temp().join("strace");
+    wait_until(what, SOON, || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains(what))
+    });
+}
+
+#[test]
+fn whoever_opens_what_is_being_deleted_does_not_kill_the_lovol() {
+    for words in ["delete a", "rename a b", "clone -f c a"] {
+        let pool = TestPool::new();
+        pool.lovol("create a 1M --fs none").ok_any();
+        pool.lovol("create c 1M --fs none").ok_any();
+        let options = "-e trace=fcntl,renameat2 -e inject=renameat2:delay_enter=1000000:when=1";
+        let command = pool
+            .lovol(words)
+            .strace(pool.temp().join("strace"), options);
+        let running = command.start();
+        wait_for("F_SETLEASE, F_WRLCK)", &pool);
+        let opened = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(pool.image("a"));
+        assert_eq!(opened.unwrap_err().raw_os_error(), Some(libc::EWOULDBLOCK));
+        running.finish().expect_success();
+        pool.lovol("check").ok("");
+    }
+}
+
+/// Starts a lovol, lets it wait for the pool's lock, does `between`, and lets it go on.
+fn while_it_waits(pool: &TestPool, words: &str, between: impl FnOnce()) -> Running {
+    let lock = File::open(pool.path().join("lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let command = pool
+        .lovol(words)
+        .strace(pool.temp().join("strace"), "-y -e trace=flock");
+    let running = command.start();
+    wait_for("/lock>, LOCK_EX|LOCK_NB) = -1 EAGAIN", pool);
+    between();
+    flock(&lock, FlockOperation::Unlock).unwrap();
+    running
+}
+
+#[test]
+fn what_takes_the_place_of_what_was_locked_is_left_alone() {
+    for words in ["delete a", "rename a b", "clone -f c a"] {
+        let pool = TestPool::new();
+        pool.lovol("create a 1M --fs none").ok_any();
+        pool.lovol("create c 1M --fs none").ok_any();
+        pool.sh("cp --preserve=all $POOL/volumes/a.img $POOL/another");
+        let another = fs::metadata(pool.path().join("another")).unwrap().ino();
+        let running = while_it_waits(&pool, words, || {
+            pool.sh("mv $POOL/another $POOL/volumes/a.img");
+        });
+        let finished = running.finish();
+        assert_eq!(finished.code(), Some(1), "{finished}");
+        assert!(finished.stderr.contains("replaced meanwhile"), "{finished}");
+        assert_eq!(fs::metadata(pool.image("a")).unwrap().ino(), another);
+    }
+}
+
+#[test]
+fn what_comes_where_nothing_was_to_be_locked_is_left_alone() {
+    let pool = TestPool::new();
+    pool.lovol("create a 1M --fs none").ok_any();
+    pool.sh("mv $POOL/volumes/a.img $POOL/aside");
+    // The first waits for whoever may be moving the image, the second is to delete it.
+    let options = "-e trace=flock -e inject=flock:delay_enter=2000000:when=2";
+    let command = pool
+        .lovol("delete a")
+        .strace(pool.temp().join("strace"), options);
+    let running = command.start();
+    // flock(2)
+    wait_until_delayed(&running, &["73"]);
+    pool.sh("mv $POOL/aside $POOL/volumes/a.img");
+    let finished = running.finish();
+    assert_eq!(finished.code(), Some(1), "{finished}");
+    assert!(finished.stderr.contains("replaced meanwhile"), "{finished}");
+    assert!(pool.image("a").exists());
+}
+
+#[test]
+fn whoever_finds_an_image_moved_says_what_it_is_called() {
+    let pool = TestPool::new();
+    pool.lovol("create a 1M --fs none").ok_any();
+    pool.lovol("snapshot a@s").ok_any();
+    let options = "-e trace=openat2 -e inject=openat2:delay_enter=1000000:when=";
+    for (words, image, says) in [
+        ("attach a", "volumes/a.img", "no volume named a"),
+        ("clone a@s b", "snapshots/a/s.img", "no volume named a"),
+    ] {
+        let log = pool.temp().join("strace");
+        pool.lovol(words).strace(&log, "-e trace=openat2").ok_any();
+        pool.sh("lovol detach a || lovol delete b");
+        let log_of_all = fs::read_to_string(&log).unwrap();
+        let nth = 1 + log_of_all
+            .lines()
+            .position(|line| line.contains(image))
+            .unwrap();
+        let command = pool.lovol(words).strace(&log, &format!("{options}{nth}"));
+        let running = command.start();
+        // openat2(2)
+        wait_until_delayed(&running, &["437"]);
+        pool.lovol("rename a z").ok_any();
+        let finished = running.finish();
+        assert_eq!(finished.code(), Some(1), "{finished}");
+        assert!(finished.stderr.contains(says), "{finished}");
+        pool.lovol("rename z a").ok_any();
+    }
+}
+
+#[test]
+fn whoever_finds_a_name_taken_says_by_what() {
+    let pool = TestPool::new();
+    let log = pool.temp().join("strace");
+    let create = |name: &str| pool.lovol(&format!("create {name} 1M --fs none"));
+    create("a").strace(&log, "-e trace=openat2").ok_any();
+    let log_of_all = fs::read_to_string(&log).unwrap();
+    let nth = 1 + log_of_all
+        .lines()
+        .position(|line| line.contains("volumes/a.img"))
+        .unwrap();
+    let options = format!("-e trace=openat2 -e inject=openat2:delay_enter=1000000:when={nth}");
+    let running = create("b").strace(&log, &options).start();
+    wait_until_delayed(&running, &["437"]);
+    create("b").ok_any();
+    let finished = running.finish();
+    assert_eq!(finished.code(), Some(1), "{finished}");
+    assert!(
+        finished.stderr.contains("error: volume b exists already"),
+        "{finished}"
+    );
+}
+
+#[test]
+fn what_is_mounted_over_a_btrfs_is_not_taken_for_it() {
+    let pool = TestPool::new();
+    let dir = pool.mounted("home", "200M --fs btrfs");
+    let options = format!(
+        "-P {} -e trace=open,openat,ioctl -e inject=open,openat:delay_enter=2000000:when=1",
+        dir.display()
+    );
+    let log = pool.temp().join("strace");
+    let running = pool.lovol("snapshot home@a").strace(&log, &options).start();
+    // open(2), openat(2)
+    wait_until_delayed(&running, &["2", "257"]);
+    pool.sh("mount -t tmpfs none $TEMP/home");
+    let finished = running.finish();
+    pool.sh("umount $TEMP/home");
+    assert_eq!(finished.code(), Some(1), "{finished}");
+    assert!(
+        finished.stderr.contains("it is no longer the filesystem"),
+        "{finished}"
+    );
+    assert!(!fs::read_to_string(&log).unwrap().contains("FIFREEZE"));
+}
