@@ -13,6 +13,7 @@
 
 mod cuts;
 mod databases;
+mod extents;
 mod faults_devices;
 mod faults_freeze;
 mod faults_input;

@@ -134,6 +134,10 @@ impl Fragmented {
     }
 
     /// Reads the file from its beginning to its end.
+    #[allow(
+        clippy::large_stack_arrays,
+        reason = "nothing else in safe Rust is aligned"
+    )]
     pub(crate) fn read(&self) -> Duration {
         let mut buffer = Box::new(Buffer([0; MIB]));
         let started = Instant::now();
