@@ -12,6 +12,9 @@ use crate::error::{Context, Result};
 use crate::pool::{Place, Pool};
 use crate::sys::ioctl;
 
+/// In what pieces XFS allocates a new volume's image, in bytes.
+pub const SIZE_HINT: u32 = 128 << 10;
+
 /// From so many extents on, `show` warns: the first pass of a snapshot takes a minute, and the one
 /// inside the freeze a second.
 pub const MANY: u64 = 1_000_000;

@@ -19,6 +19,8 @@ fn scatter(file: &File, count: u64) {
 fn show_counts_what_the_image_has_at_this_moment() {
     let pool = TestPool::new();
     pool.lovol("create plain 16M --fs none").ok_any();
+    // Else there would be more than what is written.
+    pool.sh("xfs_io -c 'extsize 0' $POOL/volumes/plain.img");
     let shown = || -> Value { pool.lovol("show plain -J").json()["volumes"][0].clone() };
     assert_eq!(shown()["extents"], 0);
     assert_eq!(shown()["extents_per_gib"], Value::Null);
@@ -50,6 +52,40 @@ fn show_counts_what_the_image_has_at_this_moment() {
             .ok_any()
             .contains("\nextents:          200\n")
     );
+}
+
+/// What XFS has been asked to allocate an image in.
+fn size_hint(pool: &TestPool, volume: &str) -> String {
+    pool.sh(&format!(
+        "xfs_io -r -c extsize $POOL/volumes/{volume}.img | cut -d ' ' -f 1"
+    ))
+}
+
+#[test]
+fn a_new_volume_is_allocated_in_large_pieces() {
+    let pool = TestPool::new();
+    pool.lovol("create plain 16M --fs none").ok_any();
+    assert_eq!(size_hint(&pool, "plain"), "[131072]");
+    // Each block once, in any order, as a guest's direct writes come.
+    let image = File::options()
+        .write(true)
+        .open(pool.image("plain"))
+        .unwrap();
+    for number in 0..1024 {
+        let block = number * 389 % 1024;
+        image.write_all_at(&[0x5A; 4096], block * 4096).unwrap();
+        image.sync_data().unwrap();
+    }
+    drop(image);
+    let shown = pool.lovol("show plain -J").json();
+    let extents = shown["volumes"][0]["extents"].as_u64().unwrap();
+    assert!(extents <= 32, "{extents} extents in 4 MiB");
+
+    pool.lovol("snapshot plain@a").ok_any();
+    pool.lovol("clone plain@a second").ok_any();
+    assert_eq!(size_hint(&pool, "second"), "[131072]");
+    let same = "cmp $POOL/volumes/plain.img $POOL/volumes/second.img";
+    pool.sh(same);
 }
 
 /// `lovol show home`, where XFS says that the image has so many extents.

@@ -53,6 +53,7 @@ static DATA: Buffer = Buffer([0xA5; MIB]);
 pub(crate) struct Fragmented {
     pub(crate) name: String,
     pub(crate) hints: Hints,
+    dir: PathBuf,
     image: PathBuf,
     file: File,
     random: u64,
@@ -69,7 +70,7 @@ impl Fragmented {
         let dir = pool.dir(name);
         let image = pool.image(name);
         // The hint for allocating can only be set while there is nothing in the file.
-        pool.lovol(&format!("create {name} 400M --fs none"))
+        pool.lovol(&format!("create {name} 600M --fs none"))
             .ok_any();
         pool.sh(&format!(
             "xfs_io -c 'extsize {}' -c 'cowextsize {}' {}
@@ -81,15 +82,11 @@ impl Fragmented {
             image.display(),
             dir.display()
         ));
-        let mut options = File::options();
-        options.read(true).write(true).create_new(true);
-        let file = options
-            .custom_flags(libc::O_DIRECT)
-            .open(dir.join("data"))
-            .unwrap();
+        let file = open_new(&dir.join("data"));
         Self {
             name: name.to_owned(),
             hints,
+            dir,
             image,
             file,
             random: 42,
@@ -98,10 +95,15 @@ impl Fragmented {
 
     /// Writes the whole file from its beginning to its end.
     pub(crate) fn fill(&self) {
-        for at in (0..Self::SIZE).step_by(MIB) {
-            self.file.write_all_at(&DATA.0, at).unwrap();
-        }
-        self.file.sync_all().unwrap();
+        write_sequentially(&self.file);
+    }
+
+    /// Writes another file from its beginning to its end.
+    pub(crate) fn write_another(&self, name: &str) -> Duration {
+        let file = open_new(&self.dir.join(name));
+        let started = Instant::now();
+        write_sequentially(&file);
+        started.elapsed()
     }
 
     /// Writes so many blocks, each somewhere in the first `within`.
@@ -147,16 +149,26 @@ impl Fragmented {
         started.elapsed()
     }
 
+    /// How many extents the image has.
     pub(crate) fn extents(&self) -> u64 {
-        Self::extents_of(&self.image)
-    }
-
-    pub(crate) fn extents_of(image: &Path) -> u64 {
-        ioctl::extent_count(File::open(image).unwrap()).unwrap()
+        ioctl::extent_count(File::open(&self.image).unwrap()).unwrap()
     }
 
     /// What the image takes, in bytes, and what is set aside for it.
     pub(crate) fn allocated(&self) -> u64 {
         self.image.metadata().unwrap().blocks() * 512
     }
+}
+
+fn open_new(path: &Path) -> File {
+    let mut options = File::options();
+    options.read(true).write(true).create_new(true);
+    options.custom_flags(libc::O_DIRECT).open(path).unwrap()
+}
+
+fn write_sequentially(file: &File) {
+    for at in (0..Fragmented::SIZE).step_by(MIB) {
+        file.write_all_at(&DATA.0, at).unwrap();
+    }
+    file.sync_all().unwrap();
 }

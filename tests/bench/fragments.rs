@@ -8,16 +8,17 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::first_writes;
 use crate::fragmented::{Fragmented, Hints};
 use crate::goals::Goals;
-use crate::numbers::{median, timed, times};
+use crate::numbers::{per_gib, percent, ratio, speed, timed};
 use crate::settings::Settings;
 use crate::support::TestPool;
 
 const GIB: u64 = 1 << 30;
 
 /// The first is what the others are compared with: none.
-const HINTS: [Hints; 9] = [
+const HINTS: [Hints; 10] = [
     Hints::NONE,
     Hints::cow("4k"),
     Hints::cow("64k"),
@@ -25,6 +26,7 @@ const HINTS: [Hints; 9] = [
     Hints::cow("1m"),
     Hints::cow("2m"),
     Hints::all("64k"),
+    Hints::all("128k"),
     Hints::all("256k"),
     Hints::all("1m"),
 ];
@@ -53,7 +55,7 @@ const SPREAD: Pattern = Pattern {
 };
 
 /// The same on a kernel that takes back what is set aside, as all do sooner or later with an image
-/// that is not attached, and those before Linux 6.12 every five minutes with one that is idle.
+/// that is not attached, and older ones every five minutes with one that is idle.
 const SPREAD_GIVEN_BACK: Pattern = Pattern {
     name: "2 % of the file, nothing is kept set aside",
     gives_back: true,
@@ -71,16 +73,16 @@ const DENSE: Pattern = Pattern {
 
 pub(crate) fn run(settings: &Settings, _goals: &mut Goals) {
     for fs in ["ext4", "xfs"] {
-        snapshots(fs, SPREAD, settings);
-        snapshots(fs, DENSE, settings);
-        fill(fs, settings);
+        first_writes::table(fs, settings);
+        overwrites(fs, DENSE, settings);
+        overwrites(fs, SPREAD, settings);
     }
-    snapshots("ext4", SPREAD_GIVEN_BACK, settings);
+    overwrites("ext4", SPREAD_GIVEN_BACK, settings);
 }
 
 /// What was measured of one volume.
-#[derive(Default)]
-struct Costs {
+struct Overwritten {
+    volume: Fragmented,
     writes: Vec<Duration>,
     snapshots: Vec<Duration>,
     reads: Vec<Duration>,
@@ -90,88 +92,84 @@ struct Costs {
 }
 
 /// A round of writes, a snapshot, and again.
-fn snapshots(fs: &str, pattern: Pattern, settings: &Settings) {
+fn overwrites(fs: &str, pattern: Pattern, settings: &Settings) {
     let pool = TestPool::sized(64 * GIB);
-    let mut all: Vec<(Fragmented, Costs)> = HINTS
+    let mut all: Vec<Overwritten> = HINTS
         .iter()
         .enumerate()
-        .map(|(number, hints)| {
-            let volume = Fragmented::new(&pool, &format!("v{number}"), fs, *hints);
-            volume.fill();
-            timed(&mut snapshot(&pool, &volume, "first"));
-            (volume, Costs::default())
-        })
+        .map(|(number, hints)| Overwritten::new(&pool, &format!("v{number}"), fs, *hints))
         .collect();
     for round in 0..pattern.rounds {
-        for (volume, costs) in &mut all {
-            write_and_snapshot(&pool, volume, costs, pattern, round);
+        for one in &mut all {
+            one.write_and_snapshot(&pool, pattern, round);
         }
     }
-    read_all(&mut all, settings);
+    for _ in settings.runs() {
+        for one in &mut all {
+            one.reads.push(one.volume.read());
+        }
+    }
 
     let Pattern { name, rounds, .. } = pattern;
     println!(
         "\n== {fs} guest, {rounds} snapshots, between two of them random 4 KiB writes to {name}"
     );
-    print([
-        "extsize",
-        "cowextsize",
-        "extents/GiB",
-        "in snapshot",
-        "allocated",
-        "room, first",
-        "room",
-        "writes/s",
-        "read",
-        "snapshot",
-    ]);
-    let written = pattern.writes * Fragmented::BLOCK;
-    for (volume, costs) in &all {
-        let base = &all[0].1;
-        let last = format!("s{}", rounds - 1);
-        print([
-            volume.hints.extsize.to_owned(),
-            volume.hints.cowextsize.to_owned(),
-            per_gib(volume.extents()),
-            per_gib(Fragmented::extents_of(
-                &pool.snapshot_image(&volume.name, &last),
-            )),
-            percent(volume.allocated(), Fragmented::SIZE),
-            ratio(costs.first, written),
-            ratio(costs.room, written * rounds as u64),
-            speed(&costs.writes, &base.writes),
-            speed(&costs.reads, &base.reads),
-            // The first ones have little to clone.
-            slowness(
-                &costs.snapshots[rounds - 5..],
-                &base.snapshots[rounds - 5..],
-            ),
-        ]);
+    println!("extsize cowextsize extents/GiB allocated first room  room writes/s  read snapshot");
+    for one in &all {
+        one.print(pattern, &all[0]);
     }
 }
 
-fn write_and_snapshot(
-    pool: &TestPool,
-    volume: &mut Fragmented,
-    costs: &mut Costs,
-    pattern: Pattern,
-    round: usize,
-) {
-    let free = pool.free_bytes();
-    costs
-        .writes
-        .push(volume.write(pattern.writes, pattern.within));
-    if pattern.gives_back {
-        pool.sh("sync -f $POOL; xfs_spaceman -c 'prealloc -s' $POOL");
+impl Overwritten {
+    fn new(pool: &TestPool, name: &str, fs: &str, hints: Hints) -> Self {
+        let volume = Fragmented::new(pool, name, fs, hints);
+        volume.fill();
+        timed(&mut snapshot(pool, &volume, "first"));
+        Self {
+            volume,
+            writes: Vec::new(),
+            snapshots: Vec::new(),
+            reads: Vec::new(),
+            first: 0,
+            room: 0,
+        }
     }
-    let name = format!("s{round}");
-    costs
-        .snapshots
-        .push(timed(&mut snapshot(pool, volume, &name)).0);
-    let lost = free.saturating_sub(pool.free_bytes());
-    costs.room += lost;
-    if round == 0 {
-        costs.first = lost;
+
+    fn write_and_snapshot(&mut self, pool: &TestPool, pattern: Pattern, round: usize) {
+        let free = pool.free_bytes();
+        let time = self.volume.write(pattern.writes, pattern.within);
+        self.writes.push(time);
+        if pattern.gives_back {
+            pool.sh("sync -f $POOL; xfs_spaceman -c 'prealloc -s' $POOL");
+        }
+        let (time, _) = timed(&mut snapshot(pool, &self.volume, &format!("s{round}")));
+        self.snapshots.push(time);
+        let lost = free.saturating_sub(pool.free_bytes());
+        self.room += lost;
+        if round == 0 {
+            self.first = lost;
+        }
+    }
+
+    fn print(&self, pattern: Pattern, base: &Self) {
+        let written = pattern.writes * Fragmented::BLOCK;
+        let Hints {
+            extsize,
+            cowextsize,
+        } = self.volume.hints;
+        // The first snapshots have little to clone.
+        let late = pattern.rounds - 5;
+        println!(
+            "{extsize:>7} {cowextsize:>10} {:>11} {:>9} {:>10} {:>5} {:>8} {:>5} {:>8}",
+            per_gib(self.volume.extents(), Fragmented::SIZE),
+            percent(self.volume.allocated(), Fragmented::SIZE),
+            ratio(self.first, written),
+            ratio(self.room, written * pattern.rounds as u64),
+            speed(&self.writes, &base.writes),
+            speed(&self.reads, &base.reads),
+            // How long it takes, not how fast it is.
+            speed(&base.snapshots[late..], &self.snapshots[late..]),
+        );
     }
 }
 
@@ -181,98 +179,4 @@ fn snapshot(pool: &TestPool, volume: &Fragmented, name: &str) -> Command {
         .args(["snapshot", &format!("{}@{name}", volume.name)])
         .env("LOVOL_POOL", pool.path());
     command
-}
-
-/// Each block of a new file is written once, in any order, without any snapshot.
-fn fill(fs: &str, settings: &Settings) {
-    let pool = TestPool::sized(64 * GIB);
-    let hints = HINTS
-        .iter()
-        .filter(|hints| hints.cowextsize == Hints::NONE.cowextsize);
-    let mut all: Vec<(Fragmented, Costs)> = hints
-        .enumerate()
-        .map(|(number, hints)| {
-            let volume = Fragmented::new(&pool, &format!("v{number}"), fs, *hints);
-            (volume, Costs::default())
-        })
-        .collect();
-    for part in 0..16 {
-        for (volume, costs) in &mut all {
-            costs.writes.push(volume.write_part(part, 16));
-        }
-    }
-    read_all(&mut all, settings);
-
-    println!("\n== {fs} guest, no snapshot, random 4 KiB writes to each block of a new file");
-    print([
-        "extsize",
-        "cowextsize",
-        "extents/GiB",
-        "",
-        "allocated",
-        "",
-        "",
-        "writes/s",
-        "read",
-        "",
-    ]);
-    for (volume, costs) in &all {
-        let base = &all[0].1;
-        print([
-            volume.hints.extsize.to_owned(),
-            volume.hints.cowextsize.to_owned(),
-            per_gib(volume.extents()),
-            String::new(),
-            percent(volume.allocated(), Fragmented::SIZE),
-            String::new(),
-            String::new(),
-            speed(&costs.writes, &base.writes),
-            speed(&costs.reads, &base.reads),
-            String::new(),
-        ]);
-    }
-}
-
-fn read_all(all: &mut [(Fragmented, Costs)], settings: &Settings) {
-    for _ in settings.runs() {
-        for (volume, costs) in &mut *all {
-            costs.reads.push(volume.read());
-        }
-    }
-}
-
-fn print<T: std::fmt::Display>(cells: [T; 10]) {
-    let [extsize, cowextsize, rest @ ..] = cells;
-    let rest = rest.map(|cell| format!("{cell:>12}"));
-    println!("{extsize:>7} {cowextsize:>10} {}", rest.join(""));
-}
-
-fn per_gib(extents: u64) -> String {
-    (extents * GIB / Fragmented::SIZE).to_string()
-}
-
-fn percent(part: u64, whole: u64) -> String {
-    format!("{} %", part * 100 / whole)
-}
-
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "a ratio of sizes that are far from 2^52"
-)]
-fn ratio(part: u64, whole: u64) -> String {
-    format!("{:.1}x", part as f64 / whole as f64)
-}
-
-/// How fast, compared with what another did at about the same moments.
-fn speed(own: &[Duration], others: &[Duration]) -> String {
-    let ratios = own
-        .iter()
-        .zip(others)
-        .map(|(own, other)| times(*other, *own));
-    format!("{:.2}x", median(ratios))
-}
-
-/// How long it took, compared in the same way.
-fn slowness(own: &[Duration], others: &[Duration]) -> String {
-    speed(others, own)
 }

@@ -19,6 +19,7 @@
 )]
 
 mod bed;
+mod first_writes;
 mod fragmented;
 mod fragments;
 mod goals;
