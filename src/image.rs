@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
+use crate::extents;
 use crate::pool::{Place, Pool};
 use crate::record::Record;
-use crate::sys::beneath;
 use crate::sys::loopdev::{LoopDevice, Options};
+use crate::sys::{beneath, ioctl};
 
 /// An image that has no name yet.
 #[derive(Debug)]
@@ -35,7 +36,12 @@ impl NewImage {
             "volumes"
         };
         let dir = beneath::open_dir(pool.dir(), parent).doing("open", pool.path().join(parent))?;
-        Self::in_dir(&dir, shown)
+        let image = Self::in_dir(&dir, shown)?;
+        if !place.is_snapshot() {
+            // Where the filesystem takes no such hint, it allocates as it likes.
+            drop(ioctl::set_extent_size_hint(&image.file, extents::SIZE_HINT));
+        }
+        Ok(image)
     }
 
     /// Makes an empty one in an open directory; `shown` is what messages call it.

@@ -31,6 +31,7 @@ pub mod cli;
 pub mod clone;
 pub mod commands;
 pub mod error;
+pub mod extents;
 pub mod guest;
 pub mod image;
 pub mod index;

@@ -14,6 +14,7 @@
 mod crowd;
 mod cuts;
 mod databases;
+mod extents;
 mod faults_devices;
 mod faults_freeze;
 mod faults_input;

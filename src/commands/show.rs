@@ -1,10 +1,12 @@
 //! `lovol show`
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::commands::{Context, target_parser};
 use crate::error::{Context as _, Error, Result};
+use crate::extents::{Extents, per_gib};
 use crate::pool::{Place, Pool};
 use crate::report::Reporter;
 use crate::size::Size;
@@ -26,7 +28,7 @@ pub struct Show {
 impl Show {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         let pool = context.pool()?;
-        let (key, value) = self.describe(&pool)?;
+        let (key, value) = self.describe(&pool, context)?;
         if context.output.is_json() {
             return context.output.json(key, &[value]);
         }
@@ -39,25 +41,49 @@ impl Show {
         context.output.lines(&lines)
     }
 
-    fn describe(&self, pool: &Pool) -> Result<(&'static str, Value)> {
+    fn describe(&self, pool: &Pool, context: &Context<'_>) -> Result<(&'static str, Value)> {
         let index = pool.index()?;
         let reporter = Reporter::new(pool);
-        let described = match target::find_image(&self.target, pool, &index)? {
+        let place = target::find_image(&self.target, pool, &index)?;
+        match &place {
             Place::Volume(name) => {
-                let report = reporter.volume(&name, index.volume(&name)?, false);
-                serde_json::to_value(report).map(|value| ("volumes", value))
+                let report = reporter.volume(name, index.volume(name)?, false);
+                // Only root may open it.
+                let extents = Extents::of_image(pool, &place).ok();
+                let warning = extents.and_then(|all| all.warning(name.as_str(), &report.image));
+                if let Some(warning) = warning {
+                    context.observer().warn(&warning);
+                }
+                let count = extents.map(|extents| extents.count);
+                with_extents(report, count, extents.map(|extents| extents.allocated))
+                    .map(|value| ("volumes", value))
             }
             Place::Snapshot(name) => {
-                let report =
-                    reporter.snapshot(&name.volume, &name.snapshot, index.snapshot(&name)?);
-                serde_json::to_value(report).map(|value| ("snapshots", value))
+                let record = index.snapshot(name)?;
+                let report = reporter.snapshot(&name.volume, &name.snapshot, record);
+                with_extents(report, record.extents, record.allocated)
+                    .map(|value| ("snapshots", value))
             }
-            place => return Err(Error::refused(place.to_string(), "it is in the trash")),
-        };
-        described
-            .map_err(std::io::Error::from)
-            .doing("describe", "the volume")
+            place => Err(Error::refused(place.to_string(), "it is in the trash")),
+        }
     }
+}
+
+/// A report, and what is only looked at where one image is shown.
+fn with_extents(
+    report: impl Serialize,
+    count: Option<u64>,
+    allocated: Option<u64>,
+) -> Result<Value> {
+    let mut value = serde_json::to_value(report)
+        .map_err(std::io::Error::from)
+        .doing("describe", "the volume")?;
+    let per_gib = count
+        .zip(allocated)
+        .and_then(|(count, bytes)| per_gib(count, bytes));
+    value["extents"] = count.into();
+    value["extents_per_gib"] = per_gib.into();
+    Ok(value)
 }
 
 /// `key:  value`, sizes also for people; what is null is left out.
@@ -79,7 +105,7 @@ fn line((key, value): (&String, &Value)) -> Option<String> {
         _ => text,
     };
     Some(format!(
-        "{:<16}{text}",
+        "{:<18}{text}",
         format!("{}:", key.replace('_', " "))
     ))
 }

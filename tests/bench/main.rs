@@ -19,9 +19,13 @@
 )]
 
 mod bed;
+mod first_writes;
+mod fragmented;
+mod fragments;
 mod goals;
 mod list;
 mod numbers;
+mod random;
 mod settings;
 mod single;
 mod small;
@@ -37,11 +41,12 @@ use settings::Settings;
 
 type Section = fn(&Settings, &mut Goals);
 
-const SECTIONS: [(&str, Section); 4] = [
+const SECTIONS: [(&str, Section); 5] = [
     ("stall", stall::run),
     ("small", small::run),
     ("fio", throughput::run),
     ("list", list::run),
+    ("fragments", fragments::run),
 ];
 
 fn main() {

@@ -35,3 +35,28 @@ pub(crate) fn timed(command: &mut Command) -> (Duration, String) {
     );
     (time, String::from_utf8(output.stdout).unwrap())
 }
+
+/// How fast, compared with what another did at about the same moments: `1.25x`.
+pub(crate) fn speed(own: &[Duration], others: &[Duration]) -> String {
+    let ratios = own
+        .iter()
+        .zip(others)
+        .map(|(own, other)| times(*other, *own));
+    format!("{:.2}x", median(ratios))
+}
+
+/// So many extents in a file of so many bytes make how many in a GiB.
+pub(crate) fn per_gib(extents: u64, bytes: u64) -> u64 {
+    (extents << 30) / bytes
+}
+
+/// `126 %`
+pub(crate) fn percent(part: u64, whole: u64) -> String {
+    format!("{} %", part * 100 / whole)
+}
+
+/// `2.5x`
+#[allow(clippy::cast_precision_loss, reason = "sizes that are far from 2^52")]
+pub(crate) fn ratio(part: u64, whole: u64) -> String {
+    format!("{:.1}x", part as f64 / whole as f64)
+}

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::random::next;
+
 const BLOCK: u64 = 4096;
 
 /// What is written.
@@ -121,12 +123,4 @@ fn write(file: &File, kind: Kind, tally: &Tally) {
         tally.worst_nanos.fetch_max(nanos, SeqCst);
         tally.count.fetch_add(1, SeqCst);
     }
-}
-
-/// George Marsaglia's xorshift: good enough to jump about, and the same each time.
-fn next(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
 }
