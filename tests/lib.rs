@@ -13,10 +13,10 @@
 
 mod cuts;
 mod databases;
+mod faults;
 mod faults_devices;
 mod faults_freeze;
 mod faults_input;
-mod faults_kill;
 mod faults_plan;
 mod faults_pool;
 mod generated;
