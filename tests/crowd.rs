@@ -238,5 +238,5 @@ fn a_crowd_does_no_harm() {
     settle::look_into_trash(&bed);
     watcher.stop();
     bed.must_be_thawed();
-    tally("lovols in a crowd of 64", lovols);
+    tally("lovols in a crowd of 64", lovols).survived();
 }

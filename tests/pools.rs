@@ -41,6 +41,31 @@ fn init_shows_what_it_tried() {
 }
 
 #[test]
+fn what_a_killed_init_has_left_is_in_nobodys_way() {
+    let pool = TestPool::raw();
+    let half = pool.path().join("half");
+    pool.sh("mkdir -p $POOL/half/volumes $POOL/half/trash; touch $POOL/half/lock");
+    lovol("init").arg(&half).ok_any();
+    lovol("check").env("LOVOL_POOL", &half).ok("");
+
+    // What may be somebody's is.
+    for other in [
+        "echo x > lock",
+        "touch volumes/x",
+        "mkdir x",
+        "touch index.json",
+        "mkfifo lock",
+    ] {
+        pool.sh("rm -rf $POOL/other; mkdir -p $POOL/other/volumes");
+        pool.sh(&format!("cd $POOL/other; {other}"));
+        ensure_unchanged(&pool, || {
+            let other = pool.path().join("other");
+            lovol("init").arg(other).fails(1, "it is not empty")
+        });
+    }
+}
+
+#[test]
 fn where_reflinks_are_missing_it_says_what_to_do_and_leaves_nothing() {
     let scratch = Scratch::new();
     sh(&format!(

@@ -346,23 +346,24 @@ fn unless_done(result: io::Result<()>, errno: i32) -> io::Result<()> {
     }
 }
 
+/// Seen only between two calls of ours, or after a kill there; the next save replaces it.
+pub(super) const NEW_INDEX: &str = ".index.json.new";
+
 /// Writes the index: the old one stays whole until the new one is durable.
 pub fn write_index_in(dir: impl std::os::fd::AsFd, index: &Index) -> io::Result<()> {
-    /// Seen only between two calls of ours, or after a kill there; the next save replaces it.
-    const NEW: &str = ".index.json.new";
     let dir = dir.as_fd();
     let mut file: File = beneath::unnamed(dir)?;
     file.write_all(&serde_json::to_vec(index)?)?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
     rustix::fs::fsync(&file)?;
-    match rustix::fs::unlinkat(dir, NEW, AtFlags::empty()) {
+    match rustix::fs::unlinkat(dir, NEW_INDEX, AtFlags::empty()) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
     }
-    beneath::link(&file, dir, NEW)?;
-    let replaced = replace(dir, NEW);
+    beneath::link(&file, dir, NEW_INDEX)?;
+    let replaced = replace(dir, NEW_INDEX);
     // What is there now is the old index, or a new one that did not become the index.
-    let _ = rustix::fs::unlinkat(dir, NEW, AtFlags::empty());
+    let _ = rustix::fs::unlinkat(dir, NEW_INDEX, AtFlags::empty());
     replaced
 }
 

@@ -5,14 +5,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, XattrFlags};
 use uuid::Uuid;
 
 use crate::error::{Context, Error, Result};
 use crate::index::{Index, VERSION};
 use crate::plan::{Observer, Step};
 use crate::pool::abilities::Abilities;
-use crate::pool::{Settings, ballast, edit, safety};
+use crate::pool::{INDEX, Settings, ballast, edit, safety};
 use crate::record::XATTR;
 use crate::sys::beneath;
 
@@ -36,8 +36,10 @@ pub fn make(dir: &Path, observer: &dyn Observer) -> Result<Abilities> {
 }
 
 pub(super) fn make_in(dir: &Path, observer: &dyn Observer) -> Result<Abilities> {
-    must_be_empty(dir)?;
     let fd = open_dir(dir)?;
+    // Another lovol's half-made pool must not be taken for a killed one's.
+    rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).doing("lock", dir)?;
+    must_be_empty(dir)?;
     safety::check(&dir.canonicalize().doing("find", dir)?, &fd)?;
     let abilities = Abilities::try_in(dir)?;
     if let Some(lacks) = abilities.lacks() {
@@ -50,6 +52,7 @@ pub(super) fn make_in(dir: &Path, observer: &dyn Observer) -> Result<Abilities> 
     observer.begin(&Step::MakePool {
         dir: dir.to_owned(),
     });
+    empty(&fd);
     fill(&fd).map_err(|error| {
         empty(&fd);
         Error::io("make the pool", dir, error)
@@ -91,12 +94,12 @@ fn empty(dir: &OwnedFd) {
     for name in ["volumes", "snapshots", "trash"] {
         let _ = unlinkat(dir, name, AtFlags::REMOVEDIR);
     }
-    for name in ["lock", "ballast", super::INDEX] {
+    for name in ["lock", "ballast", INDEX, edit::NEW_INDEX] {
         let _ = unlinkat(dir, name, AtFlags::empty());
     }
 }
 
-/// What makes a directory no place for a new pool.
+/// What makes a directory no place for a new pool; what a killed one has left is in nobody's way.
 pub fn must_be_empty(dir: &Path) -> Result<()> {
     let fd = open_dir(dir)?;
     must_be_mounted(dir, &fd)?;
@@ -109,11 +112,43 @@ pub fn must_be_empty(dir: &Path) -> Result<()> {
             .with_hint("'lovol list' shows what is in it"));
     }
     let names = beneath::names(&fd, ".").doing("read", dir)?;
+    if is_half_made(&fd, &names) {
+        return Ok(());
+    }
     // A new XFS is empty; a new ext4 or an old disk's root has this one.
     match names.iter().find(|name| *name != "lost+found") {
         Some(name) => Err(Error::refused(what(), format!("it is not empty ({name})"))),
         None => Ok(()),
     }
+}
+
+/// Whether this is what [`fill`] leaves when it is killed: the first parts of a pool, with nothing in
+/// them.  What may be anybody's is not taken for that.
+fn is_half_made(dir: &OwnedFd, names: &[String]) -> bool {
+    let has = |name: &str| names.iter().any(|other| other == name);
+    let is_nothing_in = |name: &str| beneath::names(dir, name).is_ok_and(|names| names.is_empty());
+    let read = |name: &str| -> io::Result<String> {
+        // Whose it is, is not known yet, and opening a FIFO would wait.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = File::from(beneath::open(dir, name, flags)?);
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        io::read_to_string(file)
+    };
+    let is_empty_index = |name: &str| {
+        let index = read(name).map(|text| serde_json::from_str::<Index>(&text));
+        matches!(index, Ok(Ok(index)) if index.volumes.is_empty() && index.trash.is_empty())
+    };
+    has("volumes")
+        && names.iter().all(|name| match name.as_str() {
+            "volumes" | "snapshots" | "trash" => is_nothing_in(name),
+            "lock" => read(name).is_ok_and(|text| text.is_empty()),
+            INDEX | edit::NEW_INDEX => is_empty_index(name),
+            "ballast" => has(INDEX),
+            "lost+found" => true,
+            _ => false,
+        })
 }
 
 /// Fails when the marker shows that the pool's own filesystem is not mounted here.

@@ -70,7 +70,7 @@ pub(crate) fn loop_devices() -> Vec<LoopDevice> {
         .collect()
 }
 
-/// A line of `/proc/self/mountinfo`.
+/// A line of `/proc/thread-self/mountinfo`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mount {
     pub(crate) dir: PathBuf,
@@ -92,9 +92,9 @@ impl Mount {
     }
 }
 
-/// All mounts of this namespace, in the order of mounting.
+/// All mounts of this thread's namespace, in the order of mounting.
 pub(crate) fn mounts() -> Vec<Mount> {
-    let table = fs::read("/proc/self/mountinfo").unwrap();
+    let table = fs::read("/proc/thread-self/mountinfo").unwrap();
     String::from_utf8_lossy(&table)
         .lines()
         .map(parse_mount)

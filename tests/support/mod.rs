@@ -21,6 +21,7 @@
 mod command;
 mod lovol;
 mod machine;
+mod namespace;
 mod numbers;
 mod pool;
 mod round;
@@ -35,6 +36,7 @@ mod writer;
 pub(crate) use command::{Finished, Running, sh};
 pub(crate) use lovol::{Lovol, leave_others, lovol};
 pub(crate) use machine::{LoopDevice, Mount, loop_devices, mounts, require_root};
+pub(crate) use namespace::in_own_namespace;
 pub(crate) use numbers::{Numbers, from_env};
 pub(crate) use pool::TestPool;
 pub(crate) use round::Round;

@@ -1,0 +1,126 @@
+//! What must be so after each case.
+
+use super::bed::{Bed, Before, Guest};
+use super::verbs::{Done, Opens, Verb};
+use crate::support::Finished;
+
+impl Bed {
+    /// The verb was killed, or a call of it has failed: nothing is frozen or left, what was there
+    /// before is whole, and the verb's work is whole, or not there.
+    #[track_caller]
+    pub(super) fn judge(&mut self, verb: &Verb, finished: &Finished, before: &Before) {
+        let is_killed = finished.signal() == Some(9);
+        match finished.code() {
+            Some(0) => assert!(self.is_done(verb, before), "success, and nothing done"),
+            // 101: the standard library panics where its pipes to a tool fail.
+            Some(1 | 101) if !matches!(verb.done, Done::Sound) => {
+                assert!(!self.is_done(verb, before), "failed, and something done");
+                self.must_have_the_same_files(before);
+                self.must_use_the_same(before);
+            }
+            // Begun and not to be taken back; the check finishes it.  Some of a repair is done.
+            Some(1 | 4 | 101) => {}
+            _ => assert!(is_killed, "neither success nor failure"),
+        }
+        self.must_use_nothing_but(verb);
+        self.must_recover(verb, before, finished.code() == Some(0));
+    }
+
+    /// After one `check --repair` at most, all is well again.
+    #[track_caller]
+    pub(super) fn must_recover(&mut self, verb: &Verb, before: &Before, is_success: bool) {
+        self.lovol("check --repair").ok("");
+        self.must_be_written_to();
+        self.lovol("check").ok("");
+        if verb.is_repeatable && !is_success {
+            // It is there by now, or there already.
+            self.lovol(verb.words).finish();
+        }
+        self.must_have_one_of(verb.states);
+        if verb.is_repeatable || self.is_done(verb, before) {
+            self.must_open(verb.opens);
+        }
+        self.tidy();
+    }
+
+    pub(super) fn is_done(&mut self, verb: &Verb, before: &Before) -> bool {
+        match verb.done {
+            Done::Made(pattern) => !self.find(pattern).is_empty(),
+            Done::Gone(pattern) => self.find(pattern).is_empty(),
+            Done::Replaced(path) => {
+                let now = self.files_now();
+                self.find(path)
+                    .iter()
+                    .any(|path| now.get(path) != before.files.get(path))
+            }
+            Done::Mounted(is_wanted) => self.is_used("/spare") == is_wanted,
+            Done::Attached(is_wanted) => self.is_used("/spare.img") == is_wanted,
+            Done::Sound => {
+                self.must_be_written_to();
+                self.lovol("check").finish().code() == Some(0)
+            }
+        }
+    }
+
+    #[track_caller]
+    fn must_have_the_same_files(&self, before: &Before) {
+        let now = self.files_now();
+        let come = now
+            .iter()
+            .filter(|(path, _)| !before.files.contains_key(*path));
+        let gone = before
+            .files
+            .iter()
+            .filter(|(path, inode)| now.get(*path) != Some(inode));
+        let (come, gone): (Vec<_>, Vec<_>) = (come.collect(), gone.collect());
+        assert!(
+            come.is_empty() && gone.is_empty(),
+            "failed, and changed files: + {come:?} - {gone:?}"
+        );
+    }
+
+    #[track_caller]
+    fn must_have_one_of(&self, patterns: &[&str]) {
+        let found: Vec<_> = patterns
+            .iter()
+            .flat_map(|pattern| self.find(pattern))
+            .collect();
+        assert!(
+            patterns.is_empty() || found.len() == 1,
+            "{found:?} of {patterns:?}"
+        );
+    }
+
+    /// What it has made can be used, and holds what it should.
+    #[track_caller]
+    fn must_open(&self, opens: Opens) {
+        match opens {
+            Opens::Nothing => {}
+            Opens::New(volume) => self.must_mount(volume, ""),
+            Opens::Copies(names) => names
+                .iter()
+                .for_each(|name| self.must_mount(name, "precious")),
+            Opens::Pool(dir) => drop(self.lovol(&format!("--pool {dir} check")).ok_any()),
+        }
+    }
+
+    #[track_caller]
+    fn must_mount(&self, name: &str, letter: &str) {
+        let read = "cat $TEMP/view/letter 2> /dev/null || true; umount $TEMP/view";
+        let found = if name.starts_with('.') {
+            // No volume: as a crash leaves it, perhaps, and beside its origin.
+            let options = if self.fs() == Guest::Xfs {
+                "loop,nouuid"
+            } else {
+                "loop"
+            };
+            self.sh(&format!(
+                "cd $POOL/yard; mount -o {options} {name} $TEMP/view; {read}"
+            ))
+        } else {
+            self.lovol(&format!("mount {name} $TEMP/view")).ok("");
+            self.sh(read)
+        };
+        assert_eq!(found, letter, "{name}");
+    }
+}

@@ -1,0 +1,322 @@
+//! The verbs that change something.  A new one registers itself here, and in the list in `mod.rs`.
+//!
+//! In all words, `{}` is the number of the round, and `$SIZE`, `$FS` and `$TEMP` are the guest's
+//! and the test's.  They work in the yard, a directory beside the pool on the same filesystem.
+
+/// A verb that changes something.
+#[derive(Clone, Debug)]
+pub(super) struct Verb {
+    /// What is done before it, and never fails.
+    pub(super) prepare: &'static [&'static str],
+    /// What else makes the state that it is for.
+    pub(super) spoil: Spoil,
+    pub(super) words: &'static str,
+    /// By what it is known to be done.
+    pub(super) done: Done,
+    /// What is in the filesystem that it makes.
+    pub(super) opens: Opens,
+    /// Of these files, exactly one is there whatever happens.
+    pub(super) states: &'static [&'static str],
+    /// A part of the path of what may be attached or mounted after it.
+    pub(super) uses: &'static str,
+    /// No check of the pool looks at what it makes: whoever comes upon what is left of it types
+    /// the same again, and then it is there.
+    pub(super) is_repeatable: bool,
+}
+
+/// How a verb is known to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Done {
+    /// This file is there; the path begins at the pool, and any part may end with `*`.
+    Made(&'static str),
+    /// This file is not there.
+    Gone(&'static str),
+    /// This file is another than before.
+    Replaced(&'static str),
+    /// `spare` is mounted, or it is not.
+    Mounted(bool),
+    /// `spare` has a device, or it has none.
+    Attached(bool),
+    /// A check finds nothing, and the guests are written to.
+    Sound,
+}
+
+/// What can be opened when a verb is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Opens {
+    Nothing,
+    /// An empty filesystem.
+    New(&'static str),
+    /// Copies of `home`, or of what was copied from it.
+    Copies(&'static [&'static str]),
+    /// A pool.
+    Pool(&'static str),
+}
+
+/// A state that no verb makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoil {
+    No,
+    /// The index is an older one, as if a lovol had been killed between image and index.
+    IndexIsOld,
+    /// `home` is frozen by a lovol that is dead, and whose guardian is.
+    HomeIsFrozen,
+}
+
+const PLAIN: Verb = Verb {
+    prepare: &[],
+    spoil: Spoil::No,
+    words: "",
+    done: Done::Sound,
+    opens: Opens::Nothing,
+    states: &[],
+    uses: "",
+    is_repeatable: false,
+};
+
+const VOLUME: &[&str] = &["create a{} 1M --fs none", "snapshot a{}@s"];
+const TRASHED: &[&str] = &["create a{} 1M --fs none", "snapshot a{}@s", "delete -r a{}"];
+
+pub(super) fn create() -> Verb {
+    Verb {
+        words: "create v{} $SIZE --fs $FS",
+        done: Done::Made("volumes/v{}.img"),
+        opens: Opens::New("v{}"),
+        ..PLAIN
+    }
+}
+
+pub(super) fn create_from_an_image() -> Verb {
+    Verb {
+        words: "create f{} --from ./image",
+        done: Done::Made("volumes/f{}.img"),
+        opens: Opens::Copies(&["f{}"]),
+        ..PLAIN
+    }
+}
+
+pub(super) fn create_by_moving_an_image() -> Verb {
+    Verb {
+        prepare: &["clone ./image ./m{}"],
+        words: "create m{} --from ./m{} --move",
+        done: Done::Made("volumes/m{}.img"),
+        opens: Opens::Copies(&["m{}"]),
+        states: &["volumes/m{}.img", "../yard/m{}"],
+        ..PLAIN
+    }
+}
+
+pub(super) fn snapshot() -> Verb {
+    Verb {
+        words: "snapshot home@s{}",
+        done: Done::Made("snapshots/home/s{}.img"),
+        opens: Opens::Copies(&["home@s{}"]),
+        ..PLAIN
+    }
+}
+
+pub(super) fn crash_snapshot() -> Verb {
+    Verb {
+        words: "snapshot --crash home@s{}",
+        ..snapshot()
+    }
+}
+
+/// Of three guests, each of another filesystem.
+pub(super) fn group_snapshot() -> Verb {
+    Verb {
+        words: "snapshot home@s{} ext4@s{} btrfs@s{}",
+        opens: Opens::Copies(&["home@s{}", "ext4@s{}", "btrfs@s{}"]),
+        ..snapshot()
+    }
+}
+
+pub(super) fn clone_of_snapshot() -> Verb {
+    Verb {
+        words: "clone home@keep c{}",
+        done: Done::Made("volumes/c{}.img"),
+        opens: Opens::Copies(&["c{}"]),
+        ..PLAIN
+    }
+}
+
+pub(super) fn clone_of_mounted_volume() -> Verb {
+    Verb {
+        words: "clone home c{}",
+        ..clone_of_snapshot()
+    }
+}
+
+pub(super) fn clone_in_place_of_another() -> Verb {
+    Verb {
+        prepare: VOLUME,
+        words: "clone --force home@keep a{}",
+        done: Done::Made("trash/a{}@*/volume.img"),
+        opens: Opens::Copies(&["a{}"]),
+        states: &["volumes/a{}.img"],
+        ..PLAIN
+    }
+}
+
+pub(super) fn clone_from_path_to_path() -> Verb {
+    Verb {
+        words: "clone ../pool/volumes/home.img ./c{}",
+        done: Done::Made("../yard/c{}"),
+        opens: Opens::Copies(&["./c{}"]),
+        is_repeatable: true,
+        ..PLAIN
+    }
+}
+
+pub(super) fn clone_in_place_of_a_path() -> Verb {
+    Verb {
+        prepare: &["clone ./image ./c{}"],
+        words: "clone --force ../pool/volumes/home.img ./c{}",
+        done: Done::Replaced("../yard/c{}"),
+        states: &["../yard/c{}"],
+        ..clone_from_path_to_path()
+    }
+}
+
+pub(super) fn rename() -> Verb {
+    Verb {
+        prepare: VOLUME,
+        words: "rename a{} b{}",
+        done: Done::Made("volumes/b{}.img"),
+        states: &["volumes/a{}.img", "volumes/b{}.img"],
+        ..PLAIN
+    }
+}
+
+pub(super) fn rename_of_snapshot() -> Verb {
+    Verb {
+        prepare: &["snapshot --crash home@a{}"],
+        words: "rename home@a{} b{}",
+        done: Done::Made("snapshots/home/b{}.img"),
+        opens: Opens::Copies(&["home@b{}"]),
+        states: &["snapshots/home/a{}.img", "snapshots/home/b{}.img"],
+        ..PLAIN
+    }
+}
+
+pub(super) fn delete() -> Verb {
+    Verb {
+        prepare: VOLUME,
+        words: "delete -r a{}",
+        done: Done::Made("trash/a{}@*/volume.img"),
+        states: &["volumes/a{}.img", "trash/a{}@*/volume.img"],
+        ..PLAIN
+    }
+}
+
+pub(super) fn delete_now() -> Verb {
+    Verb {
+        prepare: VOLUME,
+        words: "delete -r -y --now a{}",
+        done: Done::Gone("volumes/a{}.img"),
+        ..PLAIN
+    }
+}
+
+pub(super) fn delete_of_snapshots() -> Verb {
+    Verb {
+        prepare: &["snapshot --crash home@a{}", "snapshot --crash home@b{}"],
+        words: "delete home@a{}%b{}",
+        done: Done::Gone("snapshots/home/a{}.img"),
+        ..PLAIN
+    }
+}
+
+pub(super) fn undelete() -> Verb {
+    Verb {
+        prepare: TRASHED,
+        words: "undelete a{}",
+        done: Done::Made("volumes/a{}.img"),
+        states: &["volumes/a{}.img", "trash/a{}@*/volume.img"],
+        ..PLAIN
+    }
+}
+
+pub(super) fn purge() -> Verb {
+    Verb {
+        prepare: TRASHED,
+        words: "purge -y a{}",
+        done: Done::Gone("trash/a{}@*"),
+        ..PLAIN
+    }
+}
+
+pub(super) fn mount() -> Verb {
+    Verb {
+        words: "mount spare $TEMP/spare",
+        done: Done::Mounted(true),
+        uses: "/spare",
+        ..PLAIN
+    }
+}
+
+pub(super) fn umount() -> Verb {
+    Verb {
+        prepare: &["mount spare $TEMP/spare"],
+        words: "umount spare",
+        done: Done::Mounted(false),
+        uses: "/spare",
+        ..PLAIN
+    }
+}
+
+pub(super) fn attach() -> Verb {
+    Verb {
+        words: "attach spare",
+        done: Done::Attached(true),
+        uses: "/spare",
+        ..PLAIN
+    }
+}
+
+pub(super) fn detach() -> Verb {
+    Verb {
+        prepare: &["attach spare"],
+        words: "detach spare",
+        done: Done::Attached(false),
+        uses: "/spare",
+        ..PLAIN
+    }
+}
+
+pub(super) fn init() -> Verb {
+    Verb {
+        words: "init ./p{}",
+        done: Done::Made("../yard/p{}"),
+        opens: Opens::Pool("./p{}"),
+        is_repeatable: true,
+        ..PLAIN
+    }
+}
+
+pub(super) fn init_on_an_image() -> Verb {
+    Verb {
+        words: "init --loop 512M --sparse ./p{}",
+        // Its device shows the name that the image had before it had one.
+        uses: "/yard/",
+        ..init()
+    }
+}
+
+pub(super) fn repair_of_the_index() -> Verb {
+    Verb {
+        prepare: &["create r{} 1M --fs none"],
+        spoil: Spoil::IndexIsOld,
+        words: "check --repair",
+        states: &["volumes/r{}.img"],
+        ..PLAIN
+    }
+}
+
+pub(super) fn repair_of_a_frozen_guest() -> Verb {
+    Verb {
+        spoil: Spoil::HomeIsFrozen,
+        words: "check --repair",
+        ..PLAIN
+    }
+}
