@@ -1,5 +1,6 @@
 # make demo     set up, build, and run lovol's main job on real loop devices
 # make check    set up, build, and pass every test
+# make check-6.1  pass them on Linux 6.1 too, which runs as a process of this machine
 # make bench    compare with one FICLONE inside a freeze, with btrfs, and with a plain file
 # make torture  the long form of the tests that break things, and a table of what was tried
 # make install  PREFIX=/usr/local DESTDIR=
@@ -16,7 +17,7 @@ bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: build demo check bench torture deps deps-check install uninstall clean
+.PHONY: build demo check check-6.1 bench torture deps deps-check install uninstall clean
 .NOTPARALLEL:
 
 build:
@@ -30,6 +31,9 @@ check: deps-check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 	shellcheck tests/*.sh .ci/run
 	$(CARGO) test --locked
+
+check-6.1: deps-check
+	tests/kernel-6.1.sh
 
 bench: deps-check
 	$(CARGO) bench --locked --bench stall

@@ -1,7 +1,7 @@
 //! Bad days inside the freeze: nothing stays frozen, and there is a whole snapshot or none.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -152,7 +152,7 @@ impl Halted {
     fn behind_freeze(home: &Home) -> Self {
         let command = home.snapshot_with("-e inject=ioctl:signal=STOP:when=1");
         let running = command.start();
-        wait_until("it stops inside the freeze", SOON, || {
+        wait_until("it stops inside the freeze", TOO_LONG, || {
             fs::read_to_string(home.log()).is_ok_and(|log| log.contains("--- stopped by SIGSTOP"))
         });
         Self::of(home, running)
@@ -162,8 +162,7 @@ impl Halted {
     fn before_thaw(home: &Home) -> Self {
         let command = home.snapshot_with("-e inject=ioctl:delay_enter=60000000:when=2");
         let running = command.start();
-        // ioctl(2)
-        wait_until_delayed(&running, &["16"]);
+        wait_until_held(&home.log(), "FITHAW");
         Self::of(home, running)
     }
 
@@ -174,7 +173,7 @@ impl Halted {
         self.running.signal(Signal::SIGKILL);
         self.running.finish();
         let is_dead = || kill(self.main, None).is_err();
-        wait_until("it is dead", SOON, is_dead);
+        wait_until("it is dead", TOO_LONG, is_dead);
     }
 }
 
@@ -406,6 +405,17 @@ fn a_freeze_that_fails_is_a_failed_snapshot() {
     }
 }
 
+/// Waits until strace holds lovol where it enters such a call, to let it go later: the last line of
+/// its log has the call, and not yet its result.
+#[track_caller]
+fn wait_until_held(log: &Path, call: &str) {
+    wait_until("it is held", TOO_LONG, || {
+        let log = fs::read_to_string(log).unwrap_or_default();
+        let last = log.lines().last().unwrap_or_default();
+        last.contains(call) && !last.contains(" = ")
+    });
+}
+
 #[test]
 fn unmounted_at_the_last_moment_it_never_freezes_what_lies_beneath() {
     // What lies beneath is this machine's own filesystem.
@@ -419,8 +429,7 @@ fn unmounted_at_the_last_moment_it_never_freezes_what_lies_beneath() {
     );
     let log = pool.temp().join("strace");
     let running = pool.lovol("snapshot home@a").strace(&log, &options).start();
-    // open(2), openat(2)
-    wait_until_delayed(&running, &["2", "257"]);
+    wait_until_held(&log, "open");
     pool.sh("umount $TEMP/home");
 
     let finished = running.finish();
@@ -432,7 +441,7 @@ fn unmounted_at_the_last_moment_it_never_freezes_what_lies_beneath() {
     File::create(pool.temp().join("still-writable")).unwrap();
     assert!(!thaw.has_come());
     assert!(!pool.snapshot_image("home", "a").exists());
-    wait_until("its device is gone", SOON, || pool.loops().is_empty());
+    wait_until("its device is gone", TOO_LONG, || pool.loops().is_empty());
     pool.lovol("check").ok("");
 }
 
@@ -491,7 +500,7 @@ fn mounted_only_in_another_namespace_it_is_not_taken_unfrozen() {
     let elsewhere =
         pool.start("exec unshare --mount --propagation=private bash -e $TEMP/elsewhere");
     let ready = pool.temp().join("ready");
-    wait_until("it is mounted there", SOON, || ready.exists());
+    wait_until("it is mounted there", TOO_LONG, || ready.exists());
 
     ensure_unchanged(&pool, || {
         let said = pool.lovol("snapshot home@a").fails(1, "namespace");
@@ -571,7 +580,7 @@ fn the_marker_stays_for_as_long_as_it_tries() {
     home.pool.sh("fsfreeze --freeze $TEMP/home");
     let command = home.pool.lovol("--wait 60 snapshot home@a");
     let mut running = home.with_own_markers(command).start();
-    wait_until("it has begun", SOON, || home.markers() == 1);
+    wait_until("it has begun", TOO_LONG, || home.markers() == 1);
     // Each attempt has a guardian of its own, whose end must not take the marker along.
     let end = Instant::now() + Duration::from_secs(2);
     while Instant::now() < end {

@@ -65,6 +65,15 @@ needs_of_check() {
     ! lacks zsh        || need zsh zsh
     ! lacks fish       || need fish fish
     ! lacks shellcheck || need shellcheck ShellCheck
+    ! lacks dmsetup    || need dmsetup device-mapper
+    needs_of_kernel
+}
+
+# A kernel as a program, for `make check-6.1`: Debian and its kin have it, for this processor.
+needs_of_kernel() {
+    [ "$manager" = apt-get ] && [ "$(uname -m)" = x86_64 ] || return 0
+    ! lacks linux.uml || need user-mode-linux -
+    ! lacks modprobe  || need kmod -
 }
 
 # as_root COMMAND...

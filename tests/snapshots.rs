@@ -66,6 +66,14 @@ fn a_crash_snapshot_is_viewed_with_its_log_replayed_and_stays_as_it_is() {
         assert_eq!(taken["snapshots"][0]["frozen_us"], serde_json::Value::Null);
         let image = pool.snapshot_image(fs, "a");
         let before = sh(&format!("sha256sum < {}", image.display()));
+        if fs == "btrfs" && !lovol::guest::btrfs::kernel_tells_twins_apart() {
+            ensure_unchanged(&pool, || {
+                pool.lovol("mount btrfs@a")
+                    .arg(pool.dir("v"))
+                    .fails(1, "before Linux 6.7 is not safe beside its origin")
+            });
+            continue;
+        }
         pool.lovol(&format!("mount {fs}@a"))
             .arg(pool.dir("v"))
             .ok("");
@@ -116,7 +124,7 @@ fn an_unused_volume_is_clean() {
 #[test]
 fn an_image_with_a_dirty_log_is_a_crash_snapshot() {
     let pool = TestPool::new();
-    for fs in ["xfs", "ext4"] {
+    for fs in GUESTS {
         mounted(&pool, fs, fs);
         pool.sh(&format!(
             "sync -f $TEMP/{fs}; touch $TEMP/{fs}/new; sync $TEMP/{fs}/new"

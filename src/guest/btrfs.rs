@@ -1,5 +1,8 @@
 //! btrfs as a guest.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -28,6 +31,22 @@ pub(super) const MKFS_OPTIONS: &[&str] = &["-q", "-K", "--sectorsize", "4096"];
 /// a temporary UUID (commit a5b8a5f9f835).  Before, the kernel may take one for the other.
 pub fn kernel_tells_twins_apart() -> bool {
     kernel::is_at_least(6, 7)
+}
+
+/// Whether its log is empty, by its superblock alone: for kernels on which a mount could tell, but
+/// could also disturb a mounted twin.
+pub(super) fn has_empty_log(device: &Path) -> io::Result<bool> {
+    /// `struct btrfs_super_block`: where the first one lies, and where it has these.
+    const SUPERBLOCK: u64 = 64 << 10;
+    const MAGIC: u64 = SUPERBLOCK + 0x40;
+    const LOG_ROOT: u64 = SUPERBLOCK + 0x60;
+
+    let device = File::open(device)?;
+    let bytes = |place| {
+        let mut bytes = [0; 8];
+        device.read_exact_at(&mut bytes, place).map(|()| bytes)
+    };
+    Ok(bytes(MAGIC)? == *b"_BHRfS_M" && bytes(LOG_ROOT)? == [0; 8])
 }
 
 /// A new `fsid` in the superblock, the old one kept as `metadata_uuid` (`btrfstune -m`): quick, as

@@ -122,12 +122,14 @@ impl Fs {
         }
     }
 
-    /// Whether it can be mounted from this read-only device without replaying its log.
+    /// Whether it needs no replay of its log: it can be mounted from this read-only device.
     pub fn is_clean(&self, device: &Path) -> bool {
         match self {
             Self::None => false,
             // Before 6.7 a second btrfs of the same UUID could take the first one's place.
-            Self::Btrfs if !btrfs::kernel_tells_twins_apart() => false,
+            Self::Btrfs if !btrfs::kernel_tells_twins_apart() => {
+                btrfs::has_empty_log(device).unwrap_or(false)
+            }
             _ => {
                 Detached::new(device, self.as_str(), self.view_options(Consistency::Clean)).is_ok()
             }
