@@ -27,4 +27,5 @@ mod pools;
 mod smoke;
 mod snapshots;
 mod support;
+mod tracking;
 mod volumes;
