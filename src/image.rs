@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
-use crate::extents;
+use crate::fragments;
 use crate::pool::{Place, Pool};
 use crate::record::Record;
 use crate::sys::loopdev::{LoopDevice, Options};
@@ -39,7 +39,10 @@ impl NewImage {
         let image = Self::in_dir(&dir, shown)?;
         if !place.is_snapshot() {
             // Where the filesystem takes no such hint, it allocates as it likes.
-            drop(ioctl::set_extent_size_hint(&image.file, extents::SIZE_HINT));
+            drop(ioctl::set_extent_size_hint(
+                &image.file,
+                fragments::SIZE_HINT,
+            ));
         }
         Ok(image)
     }

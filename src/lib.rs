@@ -31,7 +31,7 @@ pub mod cli;
 pub mod clone;
 pub mod commands;
 pub mod error;
-pub mod extents;
+pub mod fragments;
 pub mod guest;
 pub mod image;
 pub mod index;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::commands::{Context, target_parser};
 use crate::error::{Context as _, Error, Result};
-use crate::extents::{Extents, per_gib};
+use crate::fragments::{Extents, per_gib};
 use crate::pool::{Place, Pool};
 use crate::report::Reporter;
 use crate::size::Size;

@@ -69,12 +69,16 @@ impl Fragmented {
     pub(crate) fn new(pool: &TestPool, name: &str, fs: &str, hints: Hints) -> Self {
         let dir = pool.dir(name);
         let image = pool.image(name);
+        // As lovol makes them.
+        let blocks = match fs {
+            "ext4" => "-b 4096",
+            _ => "-s size=4096",
+        };
         // The hint for allocating can only be set while there is nothing in the file.
-        pool.lovol(&format!("create {name} 600M --fs none"))
-            .ok_any();
+        pool.lovol(&format!("create {name} 1G --fs none")).ok_any();
         pool.sh(&format!(
             "xfs_io -c 'extsize {}' -c 'cowextsize {}' {}
-             mkfs.{fs} -q {}
+             mkfs.{fs} -q {blocks} {}
              lovol mount {name} {}",
             hints.extsize,
             hints.cowextsize,

@@ -153,6 +153,11 @@ impl Overwritten {
 
     fn print(&self, pattern: Pattern, base: &Self) {
         let written = pattern.writes * Fragmented::BLOCK;
+        // What is given back belongs to all volumes.
+        let room = |part, whole| match pattern.gives_back {
+            true => "-".to_owned(),
+            false => ratio(part, whole),
+        };
         let Hints {
             extsize,
             cowextsize,
@@ -163,8 +168,8 @@ impl Overwritten {
             "{extsize:>7} {cowextsize:>10} {:>11} {:>9} {:>10} {:>5} {:>8} {:>5} {:>8}",
             per_gib(self.volume.extents(), Fragmented::SIZE),
             percent(self.volume.allocated(), Fragmented::SIZE),
-            ratio(self.first, written),
-            ratio(self.room, written * pattern.rounds as u64),
+            room(self.first, written),
+            room(self.room, written * pattern.rounds as u64),
             speed(&self.writes, &base.writes),
             speed(&self.reads, &base.reads),
             // How long it takes, not how fast it is.
