@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::support::{
     Finished, Lovol, Moment, Running, TestPool, Thaw, Trace, Writer, children, ensure_state,
-    ensure_unchanged, leave_others, state, strike, wait_until, wait_until_delayed,
+    ensure_unchanged, leave_others, state, strike, wait_until,
 };
 
 /// The guardian thaws a moment after it notices, whatever the machine has to do besides.
