@@ -1,6 +1,7 @@
 # make demo     set up, build, and run lovol's main job on real loop devices
 # make check    set up, build, and pass every test
 # make bench    compare with one FICLONE inside a freeze, with btrfs, and with a plain file
+# make fuzz     FUZZ_SECONDS=30: everything that parses, for so long each
 # make torture  the long form of the tests that break things, and a table of what was tried
 # make install  PREFIX=/usr/local DESTDIR=
 
@@ -16,7 +17,7 @@ bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: build demo check bench torture deps deps-check install uninstall clean
+.PHONY: build demo check bench fuzz torture deps deps-check deps-fuzz install uninstall clean
 .NOTPARALLEL:
 
 build:
@@ -34,6 +35,9 @@ check: deps-check
 bench: deps-check
 	$(CARGO) bench --locked --bench stall
 
+fuzz: deps-fuzz
+	tests/fuzz.sh
+
 torture: deps-check
 	tests/torture.sh
 
@@ -42,6 +46,9 @@ deps:
 
 deps-check:
 	tests/install-deps.sh check
+
+deps-fuzz:
+	tests/install-deps.sh fuzz
 
 # Builds nothing, so that `make && sudo make install` never compiles as root.
 install:

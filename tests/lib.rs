@@ -24,6 +24,7 @@ mod generated;
 mod groups;
 mod parsers;
 mod pools;
+mod properties;
 mod races;
 mod smoke;
 mod snapshots;
