@@ -2,6 +2,7 @@
 # make check    set up, build, and pass every test
 # make check-6.1  pass them on Linux 6.1 too, which runs as a process of this machine
 # make bench    compare with one FICLONE inside a freeze, with btrfs, and with a plain file
+# make fuzz     FUZZ_SECONDS=30: everything that parses, for so long each
 # make torture  the long form of the tests that break things, and a table of what was tried
 # make install  PREFIX=/usr/local DESTDIR=
 
@@ -17,7 +18,7 @@ bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: build demo check check-6.1 bench torture deps deps-check install uninstall clean
+.PHONY: build demo check check-6.1 bench fuzz torture deps deps-check deps-fuzz install uninstall clean
 .NOTPARALLEL:
 
 build:
@@ -38,6 +39,9 @@ check-6.1: deps-check
 bench: deps-check
 	$(CARGO) bench --locked --bench stall
 
+fuzz: deps-fuzz
+	tests/fuzz.sh
+
 torture: deps-check
 	tests/torture.sh
 
@@ -46,6 +50,9 @@ deps:
 
 deps-check:
 	tests/install-deps.sh check
+
+deps-fuzz:
+	tests/install-deps.sh fuzz
 
 # Builds nothing, so that `make && sudo make install` never compiles as root.
 install:

@@ -187,8 +187,10 @@ impl<'p> ToVolume<'p> {
         steps: &[Step],
         observer: &dyn Observer,
     ) -> Result<()> {
-        let named: Named =
-            image.publish(self.pool, &Place::TrashedVolume(id.to_owned()), record)?;
+        let place = Place::TrashedVolume(id.to_owned());
+        let named: Named = image.publish(self.pool, &place, record)?;
+        // Whoever finds it in the old one's place waits until the index knows that as well.
+        let _lock = Lock::of_image(self.pool, &place)?;
         let result = edit.carry_out(steps, observer);
         if result.is_ok() || !edit.index.intents.is_empty() {
             // Done, or to be finished by the next lovol: the new image must stay for that.

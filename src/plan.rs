@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::error::show_path;
+use crate::error::{printable, show_path};
 use crate::name::{Name, SnapshotName};
 use crate::record::Record;
 use crate::size::Size;
@@ -139,7 +139,9 @@ impl fmt::Display for Step {
             }
             Self::GrowPoolImage { image, size } => write!(f, "grow {} to {size}", p(image)),
             Self::MakeImage { image, size } => write!(f, "make {} ({size}, sparse)", p(image)),
-            Self::MakeFilesystem { image, fs } => write!(f, "make {fs} in {}", p(image)),
+            Self::MakeFilesystem { image, fs } => {
+                write!(f, "make {} in {}", printable(fs), p(image))
+            }
             Self::CloneFrozen { from, to, dir } => {
                 write!(f, "freeze {} and clone {} to {}", p(dir), p(from), p(to))
             }
@@ -164,7 +166,7 @@ impl fmt::Display for Step {
                 write!(f, "mount {} ({fs}) on {}{how}", p(image), p(dir))
             }
             Self::Unmount { dir } => write!(f, "unmount {}", p(dir)),
-            Self::Thaw { name } => write!(f, "thaw {name}"),
+            Self::Thaw { name } => write!(f, "thaw {}", printable(name)),
             Self::RebuildIndex { volumes, snapshots } => {
                 write!(
                     f,
@@ -183,18 +185,23 @@ impl fmt::Display for Step {
                 write!(f, "rename snapshot {from} to {to} in the index")
             }
             Self::Trash { volume, id, .. } => {
-                write!(f, "move volume {volume} to the trash as {id} in the index")
+                write!(
+                    f,
+                    "move volume {volume} to the trash as {} in the index",
+                    printable(id)
+                )
             }
             Self::Exchange { path, with, .. } => write!(f, "exchange {} and {}", p(path), p(with)),
             Self::AddVolume { volume, .. } => write!(f, "put volume {volume} into the index"),
             Self::Restore { id, volume } => write!(
                 f,
-                "move {id} back from the trash as volume {volume} in the index"
+                "move {} back from the trash as volume {volume} in the index",
+                printable(id)
             ),
             Self::ForgetSnapshot { snapshot } => {
                 write!(f, "take snapshot {snapshot} out of the index")
             }
-            Self::ForgetTrash { id } => write!(f, "take {id} out of the index"),
+            Self::ForgetTrash { id } => write!(f, "take {} out of the index", printable(id)),
         }
     }
 }

@@ -34,6 +34,10 @@ impl FromStr for Size {
         if !unit.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             return Err(EXPECTED.into());
         }
+        // It rounds what does not fit into 64 bits, and overflows where that makes it one more.
+        if text.bytes().filter(u8::is_ascii_digit).count() > MOST_DIGITS {
+            return Err(format!("a size has at most {MOST_DIGITS} digits"));
+        }
         let is_decimal = text.ends_with(['b', 'B']);
         let config = if is_decimal {
             Config::new().with_decimal()
@@ -50,6 +54,9 @@ impl FromStr for Size {
         Ok(Self(bytes))
     }
 }
+
+/// So many always fit into 64 bits.
+const MOST_DIGITS: usize = 19;
 
 const EXPECTED: &str =
     "expected a number with a unit: 50G and 50GiB are 50 * 1024^3 bytes, 50GB is 50 * 1000^3";
@@ -106,6 +113,8 @@ mod tests {
             ("512", 512),
             ("300M", 300 << 20),
             ("1K", 1024),
+            ("4611686018427387904", MAX),
+            ("1.844674407370955161G", 1_980_704_063),
         ] {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
         }
@@ -114,8 +123,23 @@ mod tests {
     #[test]
     fn what_is_not_a_size_is_refused() {
         for text in [
-            "", "0", "-1", "+5G", "1.5X", "99E", "G", "1 G", "1_000", "0x10", "1e3", "1e3", "1e3Z",
-            "5GG", "nan",
+            "",
+            "0",
+            "-1",
+            "+5G",
+            "1.5X",
+            "99E",
+            "G",
+            "1 G",
+            "1_000",
+            "0x10",
+            "1e3",
+            "1e3",
+            "1e3Z",
+            "5GG",
+            "nan",
+            "18446744073709551615.5",
+            "1.84467440737095516155G",
         ] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }

@@ -3,6 +3,7 @@
 #
 #   tests/install-deps.sh build    to build lovol and run its demo
 #   tests/install-deps.sh check    the same, and what the tests need
+#   tests/install-deps.sh fuzz     to build lovol, and what fuzzing needs
 set -euo pipefail
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -76,6 +77,11 @@ needs_of_kernel() {
     ! lacks modprobe  || need kmod -
 }
 
+needs_of_fuzz() {
+    needs_of_build
+    ! lacks c++ || need g++ gcc-c++
+}
+
 # as_root COMMAND...
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
@@ -106,6 +112,13 @@ add_rust_components() {
     rustup component add rustfmt clippy
 }
 
+# cargo-fuzz is not part of any distribution.
+add_cargo_fuzz() {
+    PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    lacks cargo-fuzz || return 0
+    cargo install --locked --version '^0.13' cargo-fuzz
+}
+
 manager=none
 for candidate in apt-get dnf; do
     if command -v "$candidate" >/dev/null; then
@@ -117,11 +130,15 @@ done
 case ${1:-} in
     build) needs_of_build ;;
     check) needs_of_check ;;
-    *) fail "usage: install-deps.sh build|check" ;;
+    fuzz) needs_of_fuzz ;;
+    *) fail "usage: install-deps.sh build|check|fuzz" ;;
 esac
 
 if [ ${#missing[@]} -gt 0 ]; then
     printf 'install-deps: installing %s\n' "${missing[*]}"
     install_missing
 fi
-[ "$1" = build ] || add_rust_components
+case $1 in
+    check) add_rust_components ;;
+    fuzz) add_cargo_fuzz ;;
+esac

@@ -25,6 +25,7 @@ mod generated;
 mod groups;
 mod parsers;
 mod pools;
+mod properties;
 mod races;
 mod smoke;
 mod snapshots;

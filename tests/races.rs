@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::support::{Running, TestPool, wait_until, wait_until_delayed};
+use crate::support::{Running, TestPool, children, wait_until, wait_until_delayed};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -166,4 +168,43 @@ fn what_is_mounted_over_a_btrfs_is_not_taken_for_it() {
         "{finished}"
     );
     assert!(!fs::read_to_string(&log).unwrap().contains("FIFREEZE"));
+}
+
+#[test]
+fn what_replaces_a_volume_is_used_only_when_the_index_names_it() {
+    let pool = TestPool::new();
+    pool.lovol("create a 1M --fs none").ok_any();
+    pool.lovol("create c 1M --fs none").ok_any();
+    let log = pool.temp().join("strace");
+    let attach = || pool.lovol("attach a");
+    attach().strace(&log, "-e trace=openat2").ok_any();
+    pool.lovol("detach a").ok("");
+    let opened = fs::read_to_string(&log).unwrap();
+    let before_lock = opened
+        .lines()
+        .position(|line| line.contains("volumes/a.img"));
+    // It has looked up its name, and stands still before it locks the image.
+    let options = format!(
+        "-e trace=openat2 -e inject=openat2:signal=STOP:when={}",
+        before_lock.unwrap()
+    );
+    let attaching = attach().strace(&log, &options).start();
+    wait_for("--- stopped by SIGSTOP", &pool);
+
+    // The index with and without the new directory, the index with the exchange, the exchange of
+    // the images, and the index as it is then.
+    let options = "-e trace=renameat2 -e inject=renameat2:delay_enter=3000000:when=5";
+    let command = pool.lovol("clone -f c a");
+    let cloning = command.strace(pool.temp().join("clone"), options).start();
+    // renameat2(2)
+    wait_until_delayed(&cloning, &["316"]);
+    let main = children(attaching.pid().as_raw())[0];
+    kill(Pid::from_raw(main), Signal::SIGCONT).unwrap();
+    cloning.finish().expect_success();
+    attaching.finish().expect_success();
+
+    // The device is the new one's, and says so: nobody uses the old one.
+    pool.lovol("purge -y a").ok_any();
+    pool.lovol("detach a").ok("");
+    pool.lovol("check").ok("");
 }

@@ -215,20 +215,20 @@ fn read_abandoned(path: &Path) -> Result<Option<Abandoned>> {
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).doing("read", path)?;
-    let word = bytes
-        .first_chunk()
-        .map_or(0, |word| u32::from_ne_bytes(*word));
-    let note = bytes
-        .get(NOTE_OFFSET..)
-        .and_then(|json| serde_json::from_slice(json).ok());
-    // Without a note its maker died before it could have frozen anything.
-    let Some(note) = note else { return Ok(None) };
-    Ok(Some(Abandoned {
+    Ok(parse(&bytes).map(|(note, state)| Abandoned {
         _file: file,
         path: path.to_owned(),
         note,
-        state: State::from_word(word),
+        state,
     }))
+}
+
+/// What a marker says; nothing without a note, as its maker died before it could have frozen
+/// anything.
+pub fn parse(bytes: &[u8]) -> Option<(Note, State)> {
+    let note = serde_json::from_slice(bytes.get(NOTE_OFFSET..)?).ok()?;
+    let word = u32::from_ne_bytes(*bytes.first_chunk()?);
+    Some((note, State::from_word(word)))
 }
 
 /// Makes `/run/lovol`, or makes sure that nobody but root could have put it there.

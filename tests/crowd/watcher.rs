@@ -4,42 +4,53 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub(super) struct Watcher {
     is_over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<(usize, Vec<String>)>>,
+    wrong: Arc<Mutex<Vec<String>>>,
+    thread: Option<JoinHandle<usize>>,
 }
 
 impl Watcher {
     pub(super) fn start(pool: &Path) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
-        let (pool, is_seen_over) = (pool.to_owned(), Arc::clone(&is_over));
+        let wrong = Arc::new(Mutex::new(Vec::new()));
+        let (is_seen_over, seen) = (Arc::clone(&is_over), Arc::clone(&wrong));
+        let pool = pool.to_owned();
         let watch = move || {
-            let (mut looks, mut wrong) = (0, Vec::new());
+            let mut looks = 0;
             while !is_seen_over.load(SeqCst) {
-                wrong.extend(wrongly_attached(&pool));
+                seen.lock().unwrap().extend(wrongly_attached(&pool));
                 looks += 1;
                 std::thread::sleep(Duration::from_millis(5));
             }
-            (looks, wrong)
+            looks
         };
         Self {
             is_over,
+            wrong,
             thread: Some(std::thread::spawn(watch)),
         }
     }
 
     /// Fails if it has ever seen what must not be.
     #[track_caller]
+    pub(super) fn must_have_seen_nothing(&self) {
+        let wrong = self.wrong.lock().unwrap().clone();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    /// Fails if it has not looked all the time.
+    #[track_caller]
     pub(super) fn stop(mut self) {
         self.is_over.store(true, SeqCst);
-        let (looks, wrong) = self.thread.take().unwrap().join().unwrap();
+        let looks = self.thread.take().unwrap().join().unwrap();
         assert!(looks > 100, "it has looked only {looks} times");
-        assert!(wrong.is_empty(), "{wrong:#?}");
+        self.must_have_seen_nothing();
     }
 }
 
