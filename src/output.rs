@@ -186,6 +186,12 @@ impl Observer for Output {
         write_stderr(&format!("warning: {}\n", printable(text)));
     }
 
+    fn detail(&self, text: &str) {
+        if self.verbose {
+            write_stderr(&format!("  {}\n", printable(text)));
+        }
+    }
+
     /// On a terminal, for work that takes over a second, ten times a second.
     fn progress(&self, what: &str, done: u64, total: u64) {
         let Progress { started, shown } = &self.progress;

@@ -202,6 +202,8 @@ pub trait Observer {
     fn begin(&self, step: &Step);
     /// Something that the user should know, though the work goes on.
     fn warn(&self, text: &str);
+    /// Something about how a step goes on, for those who want to know all.
+    fn detail(&self, text: &str);
     /// How far long work has got, in bytes.
     fn progress(&self, what: &str, done: u64, total: u64);
 }

@@ -26,4 +26,5 @@ mod pools;
 mod smoke;
 mod snapshots;
 mod support;
+mod tracking;
 mod volumes;

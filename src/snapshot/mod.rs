@@ -3,9 +3,11 @@
 //!
 //! ```text
 //! way      which way: frozen, or by one single call
-//! take     pre-clone, unfrozen, in small ranges      ~60 us an extent, nobody waits for long
-//!          syncfs; freeze all                         FIFREEZE
-//!          clone again over the same files            ~1 us an extent: what is shared is skipped
+//! passes   pre-clone, unfrozen, in small ranges      ~60 us an extent, nobody waits for long
+//! tracker  what is written meanwhile, from block events
+//! take     syncfs; freeze all                         FIFREEZE
+//!          clone over the same files: what was written since, or
+//!          everything (~1 us an extent: what is shared is skipped)
 //!          thaw all; check; fsync                     FITHAW
 //! request  the above for a pool's volumes: names, records, the index
 //! ```
@@ -13,8 +15,13 @@
 //! taken unfrozen is one single call over the whole file, which is one instant (the kernel holds
 //! the image's lock for all of it).
 
+pub mod dirty;
+pub mod passes;
 pub mod request;
+pub mod share;
 pub mod take;
+pub mod taking;
+pub mod tracker;
 pub mod way;
 
 use std::fs::File;
@@ -27,7 +34,8 @@ use crate::guest::Fs;
 use crate::record::Consistency;
 
 pub use crate::sys::freeze::Limits;
-pub use take::{Job, take, take_all};
+pub use take::{take, take_all};
+pub use taking::{Job, Taking};
 pub use way::{Way, choose};
 
 /// An image to be taken.

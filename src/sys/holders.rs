@@ -21,6 +21,47 @@ pub fn of_file(id: FileId) -> Vec<String> {
     })
 }
 
+/// The processes that may write to a file: by a descriptor, or by a mapping whose descriptor is
+/// closed; not this one.
+pub fn writers_of_file(id: FileId) -> Vec<String> {
+    let mut writers = processes_where(|file| {
+        std::fs::metadata(file).is_ok_and(|metadata| FileId::from(&metadata) == id)
+            && is_open_for_writing(file)
+    });
+    writers.extend(
+        processes()
+            .filter(|pid| maps_for_writing(pid, id))
+            .map(|pid| describe(&pid)),
+    );
+    writers
+}
+
+/// `/proc/PID/fdinfo/N` has the flags of open(2) in octal (proc_pid_fdinfo(5)).
+fn is_open_for_writing(file: &Path) -> bool {
+    let info = file.to_string_lossy().replace("/fd/", "/fdinfo/");
+    let flags = std::fs::read_to_string(info).ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        i32::from_str_radix(line.trim(), 8).ok()
+    });
+    // Not to be seen any more: closed since.
+    flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+}
+
+/// `/proc/PID/maps`: `address rw-s offset dev inode path` (proc_pid_maps(5)).
+///
+/// Any file of this inode number counts: btrfs shows another device there than stat(2) does.
+fn maps_for_writing(pid: &str, id: FileId) -> bool {
+    let Ok(maps) = std::fs::read(format!("/proc/{pid}/maps")) else {
+        return false;
+    };
+    String::from_utf8_lossy(&maps).lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        let permissions = fields.nth(1).unwrap_or_default();
+        let inode = fields.nth(2).and_then(|inode| inode.parse().ok());
+        permissions.contains('w') && permissions.ends_with('s') && inode == Some(id.inode)
+    })
+}
+
 /// The process that holds a `flock(2)` on a file, from `/proc/locks` (`proc_locks(5)`).
 pub fn of_lock(id: FileId) -> Option<String> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
@@ -38,22 +79,24 @@ pub fn of_lock(id: FileId) -> Option<String> {
 }
 
 fn processes_where(is_it: impl Fn(&Path) -> bool) -> Vec<String> {
-    let Ok(processes) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let own = std::process::id().to_string();
-    let pids = processes
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok());
-    let pids = pids.filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()) && *pid != own);
-    pids.filter(|pid| {
+    let has_it = |pid: &String| {
         let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
             return false;
         };
         files.flatten().any(|file| is_it(&file.path()))
-    })
-    .map(|pid| describe(&pid))
-    .collect()
+    };
+    processes()
+        .filter(has_it)
+        .map(|pid| describe(&pid))
+        .collect()
+}
+
+/// The ids of all processes but this one.
+fn processes() -> impl Iterator<Item = String> {
+    let own = std::process::id().to_string();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(move |pid| pid.bytes().all(|byte| byte.is_ascii_digit()) && *pid != own)
 }
 
 fn describe(pid: &str) -> String {

@@ -1,22 +1,26 @@
-//! The only file with `unsafe`: ioctls, and the three calls beside them that no safe wrapper
-//! offers (a lease, a fork, a word of memory shared with a child).
+//! The only place with `unsafe`: ioctls, and the few calls beside them that no safe wrapper offers
+//! (a lease, a fork, memory shared with a child or the kernel, perf events).
 //!
 //! Every function here is safe to call: it takes borrowed file descriptors and owned structures,
 //! and turns the kernel's answer into an [`io::Result`].  What an errno *means* is for the callers.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_ulong};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use linux_raw_sys::loop_device::{loop_config, loop_info64};
 use linux_raw_sys::{btrfs, ioctl, loop_device};
-use nix::sys::mman::{MapFlags, ProtFlags};
 use nix::sys::signal::{SigSet, Signal};
 
+mod fiemap;
+mod memory;
+mod perf;
+
+pub use fiemap::{Extent, count_by_fiemap, fiemap};
 pub use linux_raw_sys::btrfs::btrfs_ioctl_fs_info_args;
+pub use memory::{SharedPages, SharedWord};
+pub use perf::{perf_enable, perf_open_tracepoint, perf_set_filter};
 
 /// Calls `ioctl(2)` with a pointer to `arg`, which must be the structure that `request` names.
 fn ioctl_ptr<T>(fd: impl AsFd, request: u32, arg: *mut T) -> io::Result<c_int> {
@@ -121,29 +125,6 @@ pub fn extent_count(file: impl AsFd) -> io::Result<u64> {
         Ok(_) if attributes[2] > 0 => Ok(u64::from(attributes[2])),
         _ => count_by_fiemap(file),
     }
-}
-
-/// Source: Documentation/filesystems/fiemap.rst: with room for no extent the kernel only counts.
-fn count_by_fiemap(file: impl AsFd) -> io::Result<u64> {
-    #[repr(C)]
-    struct Fiemap {
-        start: u64,
-        length: u64,
-        flags: u32,
-        mapped_extents: u32,
-        extent_count: u32,
-        reserved: u32,
-    }
-    let mut map = Fiemap {
-        start: 0,
-        length: u64::MAX,
-        flags: ioctl::FIEMAP_FLAG_SYNC,
-        mapped_extents: 0,
-        extent_count: 0,
-        reserved: 0,
-    };
-    ioctl_ptr(file, ioctl::FS_IOC_FIEMAP, &raw mut map)?;
-    Ok(u64::from(map.mapped_extents))
 }
 
 /// The inode flags of `chattr(1)`.
@@ -258,67 +239,6 @@ pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
             unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0_u32) };
         }
         first = fd.saturating_add(1);
-    }
-}
-
-/// One 32-bit word at the start of a file, mapped and shared with every process that is forked
-/// later, and with every process that maps or reads the file.
-#[derive(Debug)]
-pub struct SharedWord(std::ptr::NonNull<AtomicU32>);
-
-impl SharedWord {
-    /// The bytes that are mapped: one page.
-    const LENGTH: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(4095);
-
-    /// Maps the first word of `file`, which must be at least a page long.
-    pub fn map(file: &File) -> io::Result<Self> {
-        if file.metadata()?.len() < Self::LENGTH.get() as u64 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice, of a file that is long
-        // enough; it lives until `drop` and is only ever used through the atomic.
-        let address = unsafe {
-            nix::sys::mman::mmap(
-                None,
-                Self::LENGTH,
-                protection,
-                MapFlags::MAP_SHARED,
-                file,
-                0,
-            )
-        }?;
-        Ok(Self(address.cast()))
-    }
-
-    /// The word's value.
-    pub fn get(&self) -> u32 {
-        // SAFETY: the mapping is page-aligned and lives as long as `self`.
-        unsafe { self.0.as_ref() }.load(Ordering::SeqCst)
-    }
-
-    /// Stores a value, at once visible to all who share the word.
-    pub fn set(&self, value: u32) {
-        // SAFETY: as above.
-        unsafe { self.0.as_ref() }.store(value, Ordering::SeqCst);
-    }
-}
-
-impl SharedWord {
-    /// Stores a value in the place of an expected one; whether that was there.
-    pub fn replace(&self, expected: u32, value: u32) -> bool {
-        // SAFETY: as above.
-        let word = unsafe { self.0.as_ref() };
-        word.compare_exchange(expected, value, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-    }
-}
-
-impl Drop for SharedWord {
-    fn drop(&mut self) {
-        // SAFETY: the very mapping that `map` made; nothing else holds its address.
-        let unmapped = unsafe { nix::sys::mman::munmap(self.0.cast(), Self::LENGTH.get()) };
-        debug_assert!(unmapped.is_ok(), "munmap of our own mapping");
     }
 }
 

@@ -170,6 +170,13 @@ impl Detached {
         Self::configure(&context, device, options).map_err(|error| explain(&context, device, error))
     }
 
+    /// Mounts a filesystem that has no device, such as tracefs.
+    pub fn virtual_of(fstype: &str) -> Result<Self> {
+        let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
+            .doing("mount a filesystem of type", fstype)?;
+        Self::create(&context).doing("mount a filesystem of type", fstype)
+    }
+
     fn configure(context: &OwnedFd, device: &Path, options: &[&str]) -> io::Result<Self> {
         rustix::mount::fsconfig_set_string(context, "source", device)?;
         for option in options {
@@ -178,6 +185,10 @@ impl Detached {
                 None => rustix::mount::fsconfig_set_flag(context, *option)?,
             }
         }
+        Self::create(context)
+    }
+
+    fn create(context: &OwnedFd) -> io::Result<Self> {
         rustix::mount::fsconfig_create(context)?;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV

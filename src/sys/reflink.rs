@@ -38,31 +38,31 @@ pub fn clone_in_steps(
     Ok(())
 }
 
-/// Clones all data of `source`, which may be written meanwhile, in small ranges; holes are
-/// passed over, as `destination` is empty there.  Calls `progress` with the bytes looked at.
-pub fn clone_data(
+/// Clones ranges of `source`, which may be written meanwhile, in small calls.  Calls `after` after
+/// each with where it has got to, and how long the call took.  Returns how long all calls took.
+pub fn clone_in_use(
     source: &File,
     destination: &File,
-    length: u64,
-    mut progress: impl FnMut(u64),
-) -> io::Result<()> {
+    ranges: impl Iterator<Item = io::Result<(u64, u64)>>,
+    mut after: impl FnMut(u64, Duration),
+) -> io::Result<Duration> {
     let mut pace = Pace::default();
-    let mut at = 0;
-    while let Some((from, to)) = next_data(source, at, length)? {
-        // Whole blocks, so that the clone stays aligned whatever the holes are.
-        at = from - from % 4096;
-        let to = to.next_multiple_of(4096).min(length);
-        while at < to {
-            progress(at);
-            let now = pace.step.min(to - at);
+    let mut sum = Duration::ZERO;
+    for range in ranges {
+        let (mut at, length) = range?;
+        let end = at + length;
+        while at < end {
+            let now = pace.step.min(end - at);
             let started = Instant::now();
             ioctl::clone_range(source, destination, at, now)?;
-            pace.adapt(now, started.elapsed());
+            let time = started.elapsed();
+            pace.adapt(now, time);
             at += now;
+            sum += time;
+            after(at, time);
         }
     }
-    progress(length);
-    Ok(())
+    Ok(sum)
 }
 
 /// How much one call clones while the source is in use.
@@ -96,7 +96,23 @@ impl Default for Pace {
     }
 }
 
-/// The next run of data at or after `at`, within `length` (`lseek(2)`, `SEEK_DATA`).
+/// The ranges of the first `length` bytes that have data (`lseek(2)`, `SEEK_DATA`), in whole blocks,
+/// so that a clone stays aligned whatever the holes are.
+pub fn data(file: &File, length: u64) -> impl Iterator<Item = io::Result<(u64, u64)>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let found = next_data(file, at, length).transpose()?;
+        Some(found.map(|(from, to)| {
+            let from = from - from % BLOCK;
+            at = to.next_multiple_of(BLOCK).min(length);
+            (from, at - from)
+        }))
+    })
+}
+
+const BLOCK: u64 = 4096;
+
+/// The next run of data at or after `at`, within `length`.
 fn next_data(file: &File, at: u64, length: u64) -> io::Result<Option<(u64, u64)>> {
     if at >= length {
         return Ok(None);

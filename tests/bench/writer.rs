@@ -72,6 +72,11 @@ impl Writer {
         self.tally.worst_nanos.store(0, SeqCst);
     }
 
+    /// How many writes were made durable.
+    pub(crate) fn count(&self) -> u64 {
+        self.tally.count.load(SeqCst)
+    }
+
     /// The longest wait, the one that may be under way included.
     pub(crate) fn worst(&self) -> Duration {
         self.wait_for_a_write();

@@ -1,0 +1,176 @@
+//! Before the instant: cloning images while they are in use, until little is left for the freeze.
+//!
+//! ```text
+//! 1. all data                        ~60 us an extent
+//! 2. all again, its holes as well    ~1 us an extent, what was written meanwhile ~60 us
+//!    from here on a tracker follows what is written, if 1 took long enough to be worth it
+//! 3. only what was written           until that is little, or no less than the time before
+//! ```
+//! Without a tracker 3 is 2 again, and the freeze takes as long as one more of it.
+
+use std::io;
+use std::iter::once;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::snapshot::Way;
+use crate::snapshot::taking::Taking;
+use crate::snapshot::tracker::Tracker;
+use crate::sys::freeze::Deadline;
+
+/// Passes at most: a writer that never rests must not keep them going for ever.
+const PASSES: u32 = 8;
+
+/// A pass this short leaves little for the freeze.
+const SHORT_PASS: Duration = Duration::from_millis(5);
+
+/// Images that were cloned while they are in use, as far as that goes.
+pub struct Passes<'t, 'a> {
+    takings: &'t [Taking<'a>],
+    /// One for each of them that has one.
+    trackers: Vec<Option<Tracker>>,
+    /// How long the instant's clone will take, by what the last pass took.
+    pub expected: Duration,
+}
+
+impl<'t, 'a> Passes<'t, 'a> {
+    /// Does all of it.  What takes `worth_tracking` in its first pass is followed.
+    pub fn run(takings: &'t [Taking<'a>], worth_tracking: Duration) -> Result<Self> {
+        let mut passes = Self {
+            takings,
+            trackers: Vec::new(),
+            expected: Duration::ZERO,
+        };
+        let times = passes.first()?;
+        let is_worth = |time: &Duration| *time >= worth_tracking;
+        passes.trackers = takings
+            .iter()
+            .zip(&times)
+            .map(|(taking, time)| is_worth(time).then(|| taking.start_tracker()).flatten())
+            .collect();
+        passes.expected = passes.repeat(times.iter().sum())?;
+        for (taking, time) in takings.iter().zip(&times) {
+            taking.detail(&format!("cloned in {time:.1?} while in use"));
+        }
+        Ok(passes)
+    }
+
+    /// Whether there is anything to be done for it before the instant.
+    ///
+    /// What nobody uses can be cloned by one call; in a group that call must be short as well, as
+    /// it comes inside the freeze of the others.
+    fn takes_part(&self, taking: &Taking<'_>) -> bool {
+        match taking.way {
+            Way::Frozen { .. } | Way::Crash => true,
+            Way::Unused { .. } | Way::Immutable(_) => self.takings.len() > 1,
+        }
+    }
+
+    /// The first pass over each; returns how long the calls took.
+    fn first(&self) -> Result<Vec<Duration>> {
+        let pass = |taking: &Taking<'_>| {
+            if !self.takes_part(taking) {
+                return Ok(Duration::ZERO);
+            }
+            taking.sync()?;
+            let mut share = taking.share();
+            taking.clone_data(|time| share.rest_after(time))
+        };
+        self.takings.iter().map(pass).collect()
+    }
+
+    /// Passes over all of them in turn, until one finds little to do; returns how long it took.
+    fn repeat(&mut self, first: Duration) -> Result<Duration> {
+        let mut last = first;
+        for pass in 1..PASSES {
+            // A tracker must have seen a whole pass before it knows anything.
+            let is_needed = pass == 1 && self.is_tracking();
+            if last < SHORT_PASS && !is_needed {
+                break;
+            }
+            // What a guest has not written yet would be written, and cloned, in the freeze.
+            self.sync()?;
+            let mut time = Duration::ZERO;
+            for number in 0..self.takings.len() {
+                time += self.pass(number, pass > 1)?;
+            }
+            // No shorter than the one before: what is left is what is written meanwhile.
+            let is_as_long = pass > 1 && time > last.mul_f32(0.8);
+            last = time;
+            if is_as_long {
+                break;
+            }
+        }
+        self.sync()?;
+        Ok(last)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.takings.iter().try_for_each(Taking::sync)
+    }
+
+    /// Clones once more over one of them: what its tracker knows, or everything.
+    fn pass(&mut self, number: usize, is_known: bool) -> Result<Duration> {
+        let taking = &self.takings[number];
+        if !self.takes_part(taking) {
+            return Ok(Duration::ZERO);
+        }
+        let mut share = taking.share();
+        let taken = match &mut self.trackers[number] {
+            Some(tracker) if is_known => {
+                let taken = tracker.take();
+                if taken.is_none() {
+                    taking.detail("not all that was written is known; cloning all again");
+                    tracker.start_over();
+                }
+                taken
+            }
+            _ => None,
+        };
+        // The rings of the others fill as well.
+        let trackers = &mut self.trackers;
+        let after = |time| {
+            trackers.iter_mut().flatten().for_each(Tracker::follow);
+            share.rest_after(time);
+        };
+        let length = taking.length_in_use();
+        let time = match &taken {
+            Some(written) => taking.clone_again(written.runs(length), after),
+            None => taking.clone_again(once((0, length)), after),
+        }?;
+        if let (Some(tracker), Some(taken)) = (&mut self.trackers[number], taken) {
+            tracker.put_back(taken);
+        }
+        Ok(time)
+    }
+
+    /// The instant's clones, over what the passes have left.  Inside a freeze there is a `deadline`:
+    /// then nothing is allocated here, and nothing asked of the kernel but clones, the time, and how
+    /// many events it has counted.
+    ///
+    /// # Errors
+    /// The kernel's, with the number of the one that failed.
+    pub fn clone_now(&mut self, deadline: Option<Deadline>) -> Result<(), (usize, io::Error)> {
+        for (number, (taking, tracker)) in self.takings.iter().zip(&mut self.trackers).enumerate() {
+            taking
+                .clone_now(tracker.as_mut(), deadline)
+                .map_err(|error| (number, error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether anything is followed.
+    pub fn is_tracking(&self) -> bool {
+        self.trackers.iter().any(Option::is_some)
+    }
+
+    /// Whether the clones are what the images were at the instant.  To be asked after it.
+    pub fn are_right(&self) -> bool {
+        self.trackers.iter().flatten().all(Tracker::is_right)
+    }
+
+    /// Everything will be cloned again at the instant.
+    pub fn stop_tracking(&mut self) {
+        self.trackers.iter_mut().for_each(|tracker| *tracker = None);
+    }
+}

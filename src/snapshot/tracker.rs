@@ -1,0 +1,101 @@
+//! Following what is written to an image while it is cloned, so that inside the freeze only that is
+//! cloned again.
+//!
+//! ```text
+//! loop device completes a write -> completions (a ring per CPU) -> dirty (a bit per block)
+//! ```
+//! It starts before a pass over everything.  What is written before a range's turn in that pass is
+//! in the clone; what is written after is recorded, as a write is in the file before it is recorded.
+//! So the clone is what the image is, but for the recorded parts, and they are cloned again: unfrozen
+//! until they are few, and the rest inside the freeze, when nothing completes any more.
+//!
+//! Right comes before short.  When a record was lost, everything is cloned once more: unfrozen if there
+//! is time, else inside the freeze.  When a CPU has come or gone, or somebody else may have written to
+//! the image beside the loop device, that is seen after the thaw, and everything is cloned again
+//! inside a second freeze.
+
+use std::fs::File;
+use std::io;
+
+use crate::snapshot::dirty::Dirty;
+use crate::sys::completions::Completions;
+use crate::sys::loopdev::Attached;
+use crate::sys::watch::Watch;
+
+/// Follows what is written to one image through one loop device.
+#[derive(Debug)]
+pub struct Tracker {
+    completions: Completions,
+    watch: Watch,
+    dirty: Dirty,
+    /// The other bitmap, empty: nothing is allocated while frozen.
+    spare: Dirty,
+    is_lost: bool,
+}
+
+impl Tracker {
+    /// Follows from now on.
+    ///
+    /// # Errors
+    /// Where that cannot be done, or would not be enough.
+    pub fn start(device: &Attached, image: &File, size: u64) -> io::Result<Self> {
+        if !device.is_whole {
+            return Err(io::Error::other(
+                "the device shows only a part of the image",
+            ));
+        }
+        Ok(Self {
+            watch: Watch::start(image)?,
+            completions: Completions::start(device.number)?,
+            dirty: Dirty::none_of(size),
+            spare: Dirty::none_of(size),
+            is_lost: false,
+        })
+    }
+
+    /// Empties the rings, which have room for some thousand records each.
+    pub fn follow(&mut self) {
+        let dirty = &mut self.dirty;
+        self.completions
+            .drain(|offset, length| dirty.add(offset, length));
+    }
+
+    /// What was written since the last time, to be handed back by [`Tracker::put_back`]; `None` if
+    /// that is not known.
+    ///
+    /// Does not allocate, and asks the kernel for nothing but counts.
+    pub fn take(&mut self) -> Option<Dirty> {
+        let dirty = &mut self.dirty;
+        let is_all = self
+            .completions
+            .drain_all(|offset, length| dirty.add(offset, length));
+        if self.is_lost || !is_all.unwrap_or(false) {
+            return None;
+        }
+        let spare = std::mem::replace(&mut self.spare, Dirty::none_of(0));
+        Some(std::mem::replace(&mut self.dirty, spare))
+    }
+
+    /// Gives [`Tracker::take`]'s bitmap back, once all of it is cloned.
+    pub fn put_back(&mut self, mut taken: Dirty) {
+        taken.clear();
+        self.spare = taken;
+    }
+
+    /// Begins anew, before a pass over everything, after something was missed.
+    pub fn start_over(&mut self) {
+        self.is_lost = self.completions.forgive().is_err();
+    }
+
+    /// Knows nothing from now on: everything is to be cloned at the instant.
+    pub fn lose(&mut self) {
+        self.is_lost = true;
+    }
+
+    /// Whether nothing has happened until now that it could not see.  To be asked after the instant.
+    pub fn is_right(&self) -> bool {
+        self.is_lost
+            || (self.completions.sees_all_cpus().unwrap_or(false)
+                && self.watch.is_quiet().unwrap_or(false))
+    }
+}

@@ -1,0 +1,301 @@
+//! Dirty tracking: while the guest is still frozen, the clone has every block of the image, though
+//! only what the tracker has recorded was cloned in the freeze.
+//!
+//! 8 freezes of each guest here; `LOVOL_TRACKED=200` for the long run.  In the test's own process, as
+//! nobody else can look before the thaw; the freeze has its guardian, which is a process of its own.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use lovol::guest::Fs;
+use lovol::image::NewImage;
+use lovol::plan::{Observer, Step};
+use lovol::snapshot::passes::Passes;
+use lovol::snapshot::{Job, Limits, Source, Taking, choose};
+use lovol::sys::extents::{self, Run};
+use lovol::sys::freeze::{Deadline, while_frozen};
+use lovol::usage::Usage;
+
+use crate::cuts::from_env;
+use crate::support::{Round, TestPool, Trace, Writer, tally, wait_until};
+
+/// Nobody listens, but tracking must not have been given up silently.
+#[derive(Debug, Default)]
+struct Details(std::cell::RefCell<Vec<String>>);
+
+impl Observer for Details {
+    fn begin(&self, _: &Step) {}
+    fn warn(&self, _: &str) {}
+    fn detail(&self, text: &str) {
+        self.0.borrow_mut().push(text.to_owned());
+    }
+    fn progress(&self, _: &str, _: u64, _: u64) {}
+}
+
+const LIMITS: Limits = Limits {
+    frozen: Duration::from_secs(30),
+    wait: Duration::from_secs(10),
+};
+
+/// Whether the kernel lets anybody follow a loop device's requests.  Where it does not (user-mode
+/// Linux has no perf), everything is cloned again in the freeze, and the clone is the image as well.
+fn can_track() -> bool {
+    lovol::sys::completions::Completions::start(0).is_ok()
+}
+
+/// A volume with a few thousand extents, mounted, and fio at work in it: reads, writes, fsyncs, and
+/// holes that become discards.
+struct Bed {
+    pool: TestPool,
+    fs: Fs,
+    fio: String,
+}
+
+impl Bed {
+    fn new(fs: &str) -> Self {
+        let pool = TestPool::new();
+        let home = pool.dir("home");
+        pool.lovol(&format!("create home 600M --fs {fs}")).ok_any();
+        let options = if fs == "btrfs" {
+            "discard=async"
+        } else {
+            "discard"
+        };
+        pool.lovol(&format!("mount -o {options} home"))
+            .arg(&home)
+            .ok("");
+        let fio = format!(
+            "cd {}; exec fio --output=/dev/null --directory=home --size=48M --bs=4k --time_based \
+             --runtime=3600 --thread \
+             --name=mixed --rw=randrw --fdatasync=16 --ioengine=psync \
+             --name=direct --rw=randwrite --direct=1 --ioengine=libaio --iodepth=4 --rate_iops=3000 \
+             --name=holes --rw=randtrim --ioengine=falloc --rate_iops=300",
+            pool.temp().display()
+        );
+        Self {
+            pool,
+            fs: fs.to_owned().into(),
+            fio,
+        }
+    }
+
+    /// One snapshot, as the command takes it; the clone's and the image's maps at its instant.
+    fn maps_while_frozen(&self) -> (Vec<Run>, Vec<Run>) {
+        let image = File::open(self.pool.image("home")).unwrap();
+        let dir = File::open(self.pool.path().join("snapshots")).unwrap();
+        let clone = NewImage::in_dir(dir.as_fd(), "clone".into()).unwrap();
+        let source = Source {
+            name: "home".into(),
+            file: &image,
+            fs: &self.fs,
+            sector: None,
+            paths: ("home.img".into(), "clone".into()),
+        };
+        let way = choose(&source, &Usage::look().unwrap(), false).unwrap();
+        let job = Job {
+            source: &source,
+            destination: &clone,
+            way: &way,
+        };
+        let details = Details::default();
+        let takings = [Taking::new(&job, &details).unwrap()];
+        for _ in 0..3 {
+            let mut passes = Passes::run(&takings, Duration::ZERO).unwrap();
+            assert_eq!(passes.is_tracking(), can_track(), "{details:?}");
+            let wards = [takings[0].ward().unwrap().unwrap()];
+            let mut maps = None;
+            let frozen = while_frozen(&wards, LIMITS, |deadline| {
+                maps = Some(compare(&mut passes, deadline, &image, &clone.file)?);
+                Ok(())
+            });
+            frozen.unwrap();
+            // Otherwise a lovol would freeze again, and so do we.
+            if passes.are_right() {
+                return maps.unwrap();
+            }
+        }
+        panic!("the tracker has missed something three times");
+    }
+}
+
+/// The maps of image and clone, once nothing changes: a discard that was on its way when the freeze
+/// began may still come (of blocks that the guest has freed).
+fn compare(
+    passes: &mut Passes<'_, '_>,
+    deadline: Deadline,
+    image: &File,
+    clone: &File,
+) -> io::Result<(Vec<Run>, Vec<Run>)> {
+    loop {
+        let before = extents::written(image)?;
+        passes
+            .clone_now(Some(deadline))
+            .map_err(|(_, error)| error)?;
+        let of_clone = extents::written(clone)?;
+        let of_image = extents::written(image)?;
+        if before == of_image {
+            return Ok((of_image, of_clone));
+        }
+    }
+}
+
+fn the_clone_is_the_image(fs: &str) {
+    let count = from_env("LOVOL_TRACKED", 8);
+    let bed = Bed::new(fs);
+    let fio = bed.pool.start(&bed.fio);
+    let image = bed.pool.image("home");
+    wait_until("fio writes", Duration::from_secs(120), || {
+        std::os::unix::fs::MetadataExt::blocks(&image.metadata().unwrap()) * 512 > 32 << 20
+    });
+    // What is written to blocks that a snapshot has is a new extent.
+    bed.pool.lovol("snapshot home@first").ok_any();
+    wait_until("there are many extents", Duration::from_secs(120), || {
+        extents::written(&File::open(&image).unwrap())
+            .unwrap()
+            .len()
+            > 300
+    });
+    for number in 0..count {
+        let _round = Round::of(format!("{fs} {number}"));
+        let (image, clone) = bed.maps_while_frozen();
+        assert!(image.len() > 300, "only {} extents", image.len());
+        assert_eq!(
+            differences(&image, &clone),
+            Vec::<&Run>::new(),
+            "in {fs}, freeze {number}"
+        );
+    }
+    drop(fio);
+    tally(
+        &format!("tracked freezes, {fs} guest"),
+        usize::try_from(count).unwrap(),
+    );
+}
+
+/// What only one of them has.
+fn differences<'r>(one: &'r [Run], other: &'r [Run]) -> Vec<&'r Run> {
+    let [in_one, in_other] = [one, other].map(|runs| {
+        runs.iter()
+            .map(|run| (run.logical, run.physical, run.length))
+            .collect::<std::collections::HashSet<_>>()
+    });
+    let key = |run: &&Run| (run.logical, run.physical, run.length);
+    let only_one = one.iter().filter(|run| !in_other.contains(&key(run)));
+    let only_other = other.iter().filter(|run| !in_one.contains(&key(run)));
+    only_one.chain(only_other).collect()
+}
+
+#[test]
+fn the_clone_is_the_image_xfs() {
+    the_clone_is_the_image("xfs");
+}
+
+#[test]
+fn the_clone_is_the_image_ext4() {
+    the_clone_is_the_image("ext4");
+}
+
+#[test]
+fn the_clone_is_the_image_btrfs() {
+    the_clone_is_the_image("btrfs");
+}
+
+/// A mounted volume with so many extents that to follow it is worth while, and a writer in it.
+fn fragmented() -> (TestPool, Writer) {
+    let pool = TestPool::new();
+    let home = pool.mounted("home", "1G");
+    let fio = "fio --output=/dev/null --name=data --directory=home --size=128M --fsync_on_close=1";
+    pool.sh(&format!("{fio} --rw=write --bs=1M"));
+    pool.lovol("snapshot home@first").ok_any();
+    pool.sh(&format!("{fio} --rw=randwrite --bs=4k --io_size=64M"));
+    let writer = Writer::start(home);
+    (pool, writer)
+}
+
+/// The calls between the freeze and the thaw.
+fn calls_while_frozen(trace: &Trace) -> Vec<String> {
+    let lines = trace.lines().iter();
+    let frozen = lines.skip_while(|line| !line.contains("FIFREEZE")).skip(1);
+    frozen
+        .take_while(|line| !line.contains("FITHAW"))
+        .cloned()
+        .collect()
+}
+
+/// The bytes that a clone call is about: `src_length=4096`.
+fn cloned_bytes(call: &str) -> u64 {
+    let length = call.split("src_length=").nth(1).unwrap();
+    length.split(',').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn in_the_freeze_only_what_was_written_is_cloned() {
+    let (pool, writer) = fragmented();
+    let log = pool.temp().join("strace");
+    pool.lovol("snapshot home@a").strace(&log, "").ok_any();
+    let calls = calls_while_frozen(&Trace::read(&log));
+    let (clones, others): (Vec<String>, Vec<String>) = calls
+        .into_iter()
+        .partition(|call| call.contains("FICLONERANGE"));
+    // Neither memory nor files nor words: only how many events were counted.
+    let is_count = |call: &String| call.starts_with("read(") && call.contains(", 8) ");
+    assert!(others.iter().all(is_count), "{others:?}");
+    assert_eq!(others.is_empty(), !can_track());
+    let bytes: u64 = clones.iter().map(|call| cloned_bytes(call)).sum();
+    if can_track() {
+        assert!(
+            bytes < 32 << 20,
+            "{bytes} bytes of 1 GiB cloned in the freeze"
+        );
+    } else {
+        assert_eq!(bytes, 1 << 30);
+    }
+    writer.stop();
+}
+
+#[test]
+fn where_nothing_can_be_followed_everything_is_cloned_again() {
+    let (pool, writer) = fragmented();
+    let log = pool.temp().join("strace");
+    let finished = pool
+        .lovol("snapshot -v home@a")
+        .strace(&log, "-e inject=perf_event_open:error=EACCES")
+        .finish();
+    assert_eq!(finished.stdout, "home@a\n", "{finished}");
+    assert!(
+        finished
+            .stderr
+            .contains("home: cannot follow what is written"),
+        "{finished}"
+    );
+    let calls = calls_while_frozen(&Trace::read(&log));
+    assert!(
+        calls.iter().all(|call| call.contains("FICLONERANGE")),
+        "{calls:?}"
+    );
+    let bytes: u64 = calls.iter().map(|call| cloned_bytes(call)).sum();
+    assert_eq!(bytes, 1 << 30);
+    writer.stop();
+}
+
+#[test]
+fn a_second_writer_of_the_image_is_not_overlooked() {
+    let (pool, writer) = fragmented();
+    // It reads and writes what nobody uses: the image's last byte.
+    let second = pool.start(
+        "while true; do printf x | dd of=$POOL/volumes/home.img bs=1 seek=$((2**30 - 1)) \
+         conv=notrunc status=none; done",
+    );
+    let finished = pool.lovol("snapshot -v home@a").finish();
+    assert_eq!(finished.stdout, "home@a\n", "{finished}");
+    let is_seen = ["another program writes", "freezing again"]
+        .iter()
+        .any(|words| finished.stderr.contains(words));
+    assert_eq!(is_seen, can_track(), "{finished}");
+    drop(second);
+    writer.stop();
+    let last = pool.sh("tail -c 1 $POOL/snapshots/home/a.img");
+    assert_eq!(last, "x");
+}
