@@ -19,6 +19,7 @@ pub mod lock;
 pub mod on_image;
 pub mod place;
 pub mod safety;
+mod unfinished;
 
 use std::cell::Cell;
 use std::fs::File;

@@ -16,6 +16,7 @@ use crate::error::{Context, Error, Result};
 use crate::plan::{Observer, Step};
 use crate::pool::abilities::Abilities;
 use crate::pool::init::{MARKER, MadeDirs, make_in, must_be_empty, open_dir};
+use crate::pool::unfinished::{self, Unfinished};
 use crate::size::Size;
 use crate::sys::loopdev::{self, FileId, LoopDevice, Options};
 use crate::sys::mount;
@@ -85,6 +86,10 @@ impl OnImage {
             ));
         }
         MKFS.find()?;
+        if Unfinished::find(&self.image()).is_some() {
+            // Taken away by `make`.
+            return Ok(());
+        }
         if self.image().symlink_metadata().is_ok() {
             return Err(Error::Exists {
                 what: self.image().display().to_string(),
@@ -100,8 +105,11 @@ impl OnImage {
 
     /// Makes the image and its XFS, mounts it, and makes a pool in it; or leaves nothing.
     pub fn make(&self, observer: &dyn Observer) -> Result<Abilities> {
-        self.check()?;
         let image_path = self.image();
+        if let Some(unfinished) = Unfinished::find(&image_path) {
+            unfinished.remove(&self.dir)?;
+        }
+        self.check()?;
         let steps = self.plan();
         observer.begin(&steps[0]);
         let made = MadeDirs::make(&self.dir)?;
@@ -113,12 +121,13 @@ impl OnImage {
         let words = ["-q", "-K", "-m", "reflink=1", "-b", "size=4096"].map(std::ffi::OsStr::new);
         MKFS.run(&[&words[..], &[device_path.as_os_str()]].concat(), &[0])?;
         rustix::fs::fsync(&file).doing("write back", &image_path)?;
+        unfinished::note(&file).doing("note the making of", &image_path)?;
         // Named before it is used: a pool on a file without a name would be gone with its mount.
         let name = image_path.file_name().map_or(Path::new(""), Path::new);
         beneath::link(&file, &parent, name).doing("name", &image_path)?;
         let result = beneath::sync(&parent)
             .doing("write back", &image_path)
-            .and_then(|()| self.mount_and_fill(&device_path, &steps[1], observer));
+            .and_then(|()| self.mount_and_fill(&device_path, &file, &steps[1], observer));
         if result.is_ok() {
             made.keep();
         } else {
@@ -131,13 +140,17 @@ impl OnImage {
     fn mount_and_fill(
         &self,
         device: &Path,
+        image: &File,
         step: &Step,
         observer: &dyn Observer,
     ) -> Result<Abilities> {
         let marker = Marker::put(&self.dir, &self.image())?;
         observer.begin(step);
         mount::mount(device, &self.dir, "xfs", &mount::Options::default())?;
-        let result = make_in(&self.dir, observer);
+        let result = make_in(&self.dir, observer).and_then(|abilities| {
+            unfinished::is_finished(image).doing("finish", self.image())?;
+            Ok(abilities)
+        });
         if result.is_ok() {
             marker.keep();
         } else {
@@ -297,12 +310,17 @@ impl Drop for Marker {
         if self.is_kept {
             return;
         }
-        drop(set_immutable(&self.dir, false));
-        if let Ok(file) = beneath::open(&self.dir, MARKER, OFlags::RDONLY) {
-            drop(set_immutable(&file, false));
-        }
-        drop(beneath::unlink(&self.dir, Path::new(MARKER)));
+        remove_marker(&self.dir);
     }
+}
+
+/// Removes the marker, if there is one, and what protects it.
+pub(super) fn remove_marker(dir: &OwnedFd) {
+    drop(set_immutable(dir, false));
+    if let Ok(file) = beneath::open(dir, MARKER, OFlags::RDONLY) {
+        drop(set_immutable(&file, false));
+    }
+    drop(beneath::unlink(dir, Path::new(MARKER)));
 }
 
 fn set_immutable(file: impl std::os::fd::AsFd, on: bool) -> io::Result<()> {

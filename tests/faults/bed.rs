@@ -3,13 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, DirEntry, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs::{self, DirEntry};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use rustix::fs::SeekFrom;
 
 use super::verbs::{Done, Spoil, Verb};
 use crate::support::{Finished, Lovol, TestPool, Thaw, Trace, Writer, lovol, mounts, wait_until};
@@ -18,7 +15,7 @@ use crate::support::{Finished, Lovol, TestPool, Thaw, Trace, Writer, lovol, moun
 const TOO_LONG: Duration = Duration::from_secs(60);
 
 /// How long what a dead lovol has left behind (its guardian, a mkfs, a device) may take to go.
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
 /// A guest filesystem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +52,7 @@ struct Mounted {
 }
 
 /// Files by their paths, and their inodes.
-type Files = BTreeMap<PathBuf, u64>;
+pub(super) type Files = BTreeMap<PathBuf, u64>;
 
 /// What is there before a verb.
 pub(super) struct Before {
@@ -69,11 +66,11 @@ pub(super) struct Bed {
     guests: Vec<Mounted>,
     fs: Guest,
     outer: TestPool,
-    round: usize,
+    pub(super) round: usize,
     /// What is attached and mounted when no verb is under way.
-    used: Vec<PathBuf>,
-    files: Files,
-    kept: Vec<u64>,
+    pub(super) used: Vec<PathBuf>,
+    pub(super) files: Files,
+    pub(super) kept: Vec<u64>,
 }
 
 impl Bed {
@@ -302,7 +299,7 @@ impl Bed {
     }
 
     /// In the order of mounting.
-    fn mount_dirs(&self) -> Vec<PathBuf> {
+    pub(super) fn mount_dirs(&self) -> Vec<PathBuf> {
         let dirs = mounts().into_iter().map(|mount| mount.dir);
         dirs.filter(|dir| dir.starts_with(self.outer.temp()))
             .collect()
@@ -340,95 +337,6 @@ impl Bed {
             });
         }
     }
-
-    /// Takes away what the round has left in use, and now and then all that rounds have left.
-    #[track_caller]
-    pub(super) fn tidy(&mut self) {
-        if self.in_use() != self.used {
-            let dirs = self.mount_dirs().into_iter().rev();
-            for dir in dirs.filter(|dir| !self.used.contains(dir)) {
-                self.sh(&format!("umount {}", dir.display()));
-            }
-            self.sh("losetup -n -O NAME -j $POOL/pool/volumes/spare.img | xargs -r losetup -d");
-            wait_until("what was in use is free", SOON, || {
-                self.in_use() == self.used
-            });
-        }
-        if self.round % 16 == 0 {
-            self.sweep();
-        }
-        if self.round % 64 == 0 {
-            self.must_have_kept_all();
-        }
-    }
-
-    /// Deletes all that the rounds have made, and looks whether that is all.
-    #[track_caller]
-    fn sweep(&mut self) {
-        self.postpone_thaw();
-        let made = self.new_files();
-        let in_pool = |dir: &str| -> Vec<String> {
-            let dir = self.pool().join(dir);
-            let names = made
-                .iter()
-                .filter_map(|path| path.strip_prefix(&dir).ok()?.to_str()?.strip_suffix(".img"));
-            names.map(|name| name.replace('/', "@")).collect()
-        };
-        let (volumes, snapshots) = (in_pool("volumes"), in_pool("snapshots"));
-        if !volumes.is_empty() {
-            self.lovol(&format!("delete -r -y --now {}", volumes.join(" ")))
-                .ok_any();
-        }
-        let is_left =
-            |name: &&String| !volumes.contains(&name.split('@').next().unwrap().to_owned());
-        let snapshots: Vec<_> = snapshots
-            .iter()
-            .filter(is_left)
-            .map(String::as_str)
-            .collect();
-        if !snapshots.is_empty() {
-            self.lovol(&format!("delete {}", snapshots.join(" ")))
-                .ok_any();
-        }
-        self.lovol("purge --all -y").finish();
-        self.sh(
-            "cd $POOL/yard; chattr -R -f -i . || true; find . -mindepth 1 ! -name image -delete",
-        );
-        let left = self.new_files();
-        assert!(left.is_empty(), "nobody has swept {left:?}");
-    }
-
-    fn new_files(&self) -> Vec<PathBuf> {
-        let mut files = self.files_now();
-        files.retain(|path, inode| self.files.get(path) != Some(inode));
-        files.into_keys().collect()
-    }
-
-    /// The snapshots from before are what they were, byte by byte.
-    #[track_caller]
-    pub(super) fn must_have_kept_all(&self) {
-        assert_eq!(self.hash_of_kept(), self.kept);
-    }
-
-    fn hash_of_kept(&self) -> Vec<u64> {
-        let mut files = self.find("snapshots/*/keep.img");
-        files.extend(self.find("../yard/image"));
-        files.iter().map(|file| hash_of_data(file)).collect()
-    }
-}
-
-/// Of what is in a sparse file, and where.
-fn hash_of_data(file: &Path) -> u64 {
-    let file = File::open(file).unwrap();
-    let mut hasher = DefaultHasher::new();
-    let mut end = 0;
-    while let Ok(start) = rustix::fs::seek(&file, SeekFrom::Data(end)) {
-        end = rustix::fs::seek(&file, SeekFrom::Hole(start)).unwrap();
-        let mut data = vec![0; usize::try_from(end - start).unwrap()];
-        file.read_exact_at(&mut data, start).unwrap();
-        (start, data).hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 /// What in a directory has this name, which may end with `*`.

@@ -156,7 +156,7 @@ fn count<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) -> usi
 fn first_arguments(name: &str, arguments: &str) -> String {
     // What is read differs; a path that is looked up comes first.
     let kept = match name {
-        "getrandom" => 0,
+        "getrandom" | "pipe2" => 0,
         "read" | "readlink" | "pread64" | "write" | "pwrite64" => 1,
         _ => 2,
     };

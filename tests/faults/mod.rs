@@ -8,6 +8,7 @@
 //! bed       the pool and the guests that they work on
 //! judge     what must be so after each case
 //! guardian  the same when lovol's guardian dies with it
+//! sweep     all is as before again
 //! ```
 //! A case is one fault at one call: each error that the call may give, or the kill.  A few cases of
 //! each verb on each guest, picked by `$LOVOL_FAULTS_SEED`; `LOVOL_FAULTS=N` takes N, and
@@ -17,6 +18,7 @@ mod bed;
 mod calls;
 mod guardian;
 mod judge;
+mod sweep;
 mod verbs;
 
 use std::io::Write;
@@ -197,8 +199,11 @@ impl Campaign {
 
     #[track_caller]
     fn try_case(&mut self, case: &Case) {
-        let guests: Vec<_> = self.guests.iter().map(|guest| guest.name()).collect();
-        let what = format!("{}, {} guest", case.fault.shown(), guests.join("+"));
+        let guest = match self.guests {
+            [guest] => guest.name(),
+            _ => "every",
+        };
+        let what = format!("{}, {guest} guest", case.fault.shown());
         for _ in 0..TRIES {
             let is_it = |call: &&Call| call.is_alike(&case.call);
             let Some(aim) = self.calls.iter().find(is_it).cloned() else {
