@@ -21,6 +21,7 @@
 mod command;
 mod lovol;
 mod machine;
+mod numbers;
 mod pool;
 mod round;
 mod scratch;
@@ -34,6 +35,7 @@ mod writer;
 pub(crate) use command::{Finished, Running, sh};
 pub(crate) use lovol::{Lovol, leave_others, lovol};
 pub(crate) use machine::{LoopDevice, Mount, loop_devices, mounts, require_root};
+pub(crate) use numbers::{Numbers, from_env};
 pub(crate) use pool::TestPool;
 pub(crate) use round::Round;
 pub(crate) use scratch::Scratch;
