@@ -44,8 +44,9 @@ const VERBS: &[(&str, &str)] = &[
 
 /// What was recorded, and what is to be there after how many verbs.
 struct Recording {
-    outer: TestPool,
+    // It lies on the pool, and must be closed before that goes.
     log: WriteLog,
+    outer: TestPool,
     states: Vec<Names>,
     fs: &'static str,
 }
@@ -72,8 +73,8 @@ impl Recording {
         ));
         let log = WriteLog::read(&outer.path().join("log"));
         Self {
-            outer,
             log,
+            outer,
             states,
             fs,
         }
