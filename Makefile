@@ -30,6 +30,7 @@ demo: deps build
 check: deps-check
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --test disks --locked -- -D warnings
 	shellcheck tests/*.sh .ci/run
 	$(CARGO) test --locked
 

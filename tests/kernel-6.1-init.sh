@@ -69,7 +69,11 @@ make_root
 enter_root
 
 cd "$(cat "${LOVOL_RUN%/*}/checkout")"
-export TMPDIR=/run/disk/tmp HOME=/root USER=root
+# shellcheck source=/dev/null
+. "${LOVOL_RUN%/*}/settings"
+export TMPDIR=/run/disk/tmp LOVOL_TALLY=/run/tally HOME=/root USER=root
+touch "$LOVOL_TALLY"
 stty raw </dev/tty1
-run_tests </dev/null >/dev/tty1 2>&1
-echo 'all passed' >/dev/ubdb
+outcome='all passed'
+run_tests </dev/null >/dev/tty1 2>&1 || outcome='a test failed'
+{ echo "$outcome"; cat "$LOVOL_TALLY"; } >/dev/ubdb

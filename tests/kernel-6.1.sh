@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # Runs the tests on Linux 6.1, as a process of this machine: Debian's user-mode-linux.
 #
-#   tests/kernel-6.1.sh             every test
-#   tests/kernel-6.1.sh groups::    those that have this in their name
+#   tests/kernel-6.1.sh             every test, those that need the device mapper too
+#   tests/kernel-6.1.sh groups::    those that have this in their names
 #
 # One kernel for each processor, each with a share of the tests.  Its root is this machine's, read
-# only, and all that the tests write lies on a disk image that is removed when it ends: nothing here
-# is changed, and it needs no root here.
+# only, and all that the tests write lies on a disk image that is removed at the end: nothing here is
+# changed, and it needs no root here.  `LOVOL_...` from the environment reaches the tests.
 #
-#   KERNELS=4    how many of them at once
+#   KERNELS=4    so many at once
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # A kernel and its tests end within so many seconds, or something hangs.
-limit=2400
+limit=${LIMIT:-3600}
 memory_mib=2048
 
 fail() {
@@ -24,7 +24,7 @@ fail() {
 
 # The programs that hold the tests, one a line.
 build() {
-    cargo test --locked --no-run --message-format=json |
+    cargo test --locked --no-run --lib --test '*' --message-format=json |
         sed -n '/"profile":{[^}]*"test":true/s/.*"executable":"\([^"]*\)".*/\1/p'
 }
 
@@ -32,78 +32,98 @@ build() {
 list() {
     local program
     while read -r program; do
-        "$program" --list --format terse "$@" </dev/null | sed -n "s|: test\$||; T; s|^|$program\t|p"
+        "$program" --list --format terse "$@" </dev/null | sed -n "s|: test\$||; T; s|^|$program\\t|p"
     done
 }
 
-# The kernel keeps its memory in a file: in /dev/shm, or where TMPDIR says.
+# The kernel keeps its memory in a file: in /dev/shm if that is large enough, or where TMPDIR says.
 place_memory() {
     local free_mib
-    free_mib=$(df --output=avail -B M /dev/shm 2>/dev/null | tr -dc '0-9\n' | tail -n 1)
-    if [ "${free_mib:-0}" -gt $((kernels * memory_mib)) ]; then
+    free_mib=$(df --output=avail -B M /dev/shm 2>/dev/null | tail -n 1 | tr -dc 0-9)
+    if [ "${free_mib:-0}" -gt $((count * memory_mib)) ]; then
         unset TMPDIR TMP TEMP
     else
         export TMPDIR=$dir
     fi
 }
 
-# boot NUMBER: a kernel that runs the tests of `NUMBER/tests` and writes how they ended into
-# `NUMBER/outcome`.  What they print comes from its second console, what the kernel says goes into
-# `NUMBER/log`.  Paths with spaces do not belong on its command line.
-boot() {
+# prepare NUMBER: the files of a kernel: its share of the tests, one to each in turn, so that
+# neighbours, which often take as long, are spread; a disk; and a place for how it ended.
+prepare() {
     local own=$dir/$1
+    mkdir "$own"
+    awk -v number="$1" -v count="$count" 'NR % count == number % count' "$dir/tests" >"$own/tests"
     truncate -s 64G "$own/disk"
     mkfs.ext4 -q -F -J size=64 "$own/disk"
     truncate -s 1M "$own/outcome"
-    timeout --kill-after=10 "$limit" linux.uml \
+    mkfifo "$own/console"
+}
+
+# boot NUMBER: becomes a kernel that runs its tests.  What they print goes to its second console,
+# what the kernel says into a file.  Paths with spaces do not belong on its command line.
+boot() {
+    local own=$dir/$1
+    exec timeout --kill-after=10 "$limit" linux.uml \
         mem="${memory_mib}M" uml_dir="$own" umid=uml \
         root=/dev/root rootfstype=hostfs rootflags=/ ro init="$dir/init" LOVOL_RUN="$own" \
         ubda="$own/disk" ubdb="$own/outcome" \
         con=null con0=null,fd:1 con1=null,fd:3 \
-        3>&1 >"$own/log" 2>&1 </dev/null | sed -u "w $own/output"
+        3>"$own/console" >"$own/log" 2>&1 </dev/null
 }
 
-# Whether all tests of that kernel have passed; says what is known if not.  A program that was asked
+# Whether all tests of that kernel have passed; says what is known if not.  A program that is asked
 # for a test which it does not know passes without it: so they are counted.
 has_passed() {
-    local own=$dir/$1 outcome passed
+    local own=$dir/$1 outcome passed wanted
     outcome=$(head -n 1 "$own/outcome" | tr -d '\0')
     passed=$(awk '/^test result: / { passed += $4 } END { print passed + 0 }' "$own/output")
-    [ "$outcome" = 'all passed' ] && [ "$passed" = "$(wc -l <"$own/tests")" ] && return
-    printf 'kernel-6.1: kernel %s: %s, %s tests of %s passed\n' "$1" \
-        "${outcome:-it died or hung}" "$passed" "$(wc -l <"$own/tests")" >&2
-    tail -n 60 "$own/log" >&2
+    wanted=$(wc -l <"$own/tests")
+    [ "$outcome" = 'all passed' ] && [ "$passed" = "$wanted" ] && return
+    printf 'kernel-6.1: kernel %s: %s, %s tests of %s have passed\n' "$1" \
+        "${outcome:-it died or hung}" "$passed" "$wanted" >&2
+    [ -n "$outcome" ] || tail -n 60 "$own/log" >&2
     return 1
+}
+
+# What the tests have counted, behind the first line of the outcome.
+keep_tally() {
+    [ -z "${LOVOL_TALLY:-}" ] || tail -n +2 "$dir/$1/outcome" | tr -d '\0' >>"$LOVOL_TALLY"
 }
 
 [ "$(uname -m)" = x86_64 ] || fail "user-mode-linux is for x86-64 only"
 command -v linux.uml >/dev/null || fail "linux.uml is missing: tests/install-deps.sh check"
 
-kernels=${KERNELS:-$(nproc)}
+count=${KERNELS:-$(nproc)}
 programs=$(build)
+running=()
 dir=$(mktemp -d)
-trap 'rm -rf /tmp/last; mv "$dir" /tmp/last' EXIT
+# They end by themselves, unless this is ^C.
+trap 'kill "${running[@]}" 2>/dev/null; wait; rm -rf "$dir"' EXIT
 place_memory
 
 list "$@" <<<"$programs" >"$dir/tests"
-cp tests/kernel-6.1-init.sh "$dir/init"
-printf '%s' "$PWD" >"$dir/checkout"
 total=$(wc -l <"$dir/tests")
 [ "$total" -gt 0 ] || fail "no test has such a name"
-[ "$kernels" -le "$total" ] || kernels=$total
-printf '%d tests on %s, %d kernels\n' "$total" "$(linux.uml --version)" "$kernels"
+[ "$count" -le "$total" ] || count=$total
+cp tests/kernel-6.1-init.sh "$dir/init"
+printf '%s' "$PWD" >"$dir/checkout"
+for name in "${!LOVOL_@}"; do
+    declare -p "$name"
+done >"$dir/settings"
+printf '%d tests on Linux %s, %d at a time\n' "$total" "$(linux.uml --version)" "$count"
 
-# One test to each in turn, so that neighbours, which often take as long, are spread.
-for number in $(seq "$kernels"); do
-    mkdir "$dir/$number"
-    awk -v number="$number" -v kernels="$kernels" 'NR % kernels == number % kernels' \
-        "$dir/tests" >"$dir/$number/tests"
+for number in $(seq "$count"); do
+    prepare "$number"
+    # Whole lines, as the others print too.
+    sed -u "w $dir/$number/output" <"$dir/$number/console" &
     boot "$number" &
+    running+=($!)
 done
 wait
 
 failed=0
-for number in $(seq "$kernels"); do
+for number in $(seq "$count"); do
+    keep_tally "$number"
     has_passed "$number" || failed=1
 done
 exit "$failed"

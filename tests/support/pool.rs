@@ -41,6 +41,14 @@ impl TestPool {
 
     #[track_caller]
     fn filesystem(bytes: u64) -> Self {
+        let pool = Self::unmounted(bytes);
+        pool.attach();
+        pool
+    }
+
+    /// A filesystem for a pool in `$TEMP/pool.xfs`, to be mounted at [`Self::path`] by the test.
+    #[track_caller]
+    pub(crate) fn unmounted(bytes: u64) -> Self {
         require_root();
         let scratch = Scratch::new();
         let path = scratch.path().join("pool");
@@ -50,13 +58,12 @@ impl TestPool {
             .set_len(bytes)
             .unwrap();
         pool.sh("mkfs.xfs -q -K -m reflink=1,rmapbt=1 $TEMP/pool.xfs");
-        pool.attach();
+        pool.dir("pool");
         pool
     }
 
     #[track_caller]
     fn attach(&self) {
-        self.dir("pool");
         self.sh("mount $(losetup --find --show --direct-io=on $TEMP/pool.xfs) $POOL");
         fs::set_permissions(&self.path, Permissions::from_mode(0o755)).unwrap();
     }

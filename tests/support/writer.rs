@@ -89,6 +89,14 @@ impl Writer {
         self.count()
     }
 
+    /// Waits until a write fails, and returns why.
+    #[track_caller]
+    pub(crate) fn failure(mut self) -> io::Error {
+        wait_until("a write fails", LIMIT, || self.has_ended());
+        let result = self.thread.take().unwrap().join().unwrap();
+        result.expect_err("the writer goes on until it fails")
+    }
+
     fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
