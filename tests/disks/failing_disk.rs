@@ -221,7 +221,7 @@ fn survives_a_failing_disk(verb: &Verb) {
         }
     }
     let cases = round.try_into().unwrap();
-    tally(&format!("{} on a failing disk", verb.words), cases);
+    tally(&format!("{} on a failing disk", verb.words), cases).survived();
 }
 
 const IDLE: &[&str] = &["create idle{} 1M --fs none", "snapshot idle{}@s"];
