@@ -49,9 +49,6 @@ impl<'t, 'a> Passes<'t, 'a> {
             .map(|(taking, time)| is_worth(time).then(|| taking.start_tracker()).flatten())
             .collect();
         passes.expected = passes.repeat(times.iter().sum())?;
-        for (taking, time) in takings.iter().zip(&times) {
-            taking.detail(&format!("cloned in {time:.1?} while in use"));
-        }
         Ok(passes)
     }
 
