@@ -33,7 +33,7 @@ pub struct Image<'p> {
     id: FileId,
     /// The record did not know what is in the image: somebody made it by hand.
     is_guest_new: bool,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl<'p> Image<'p> {
@@ -53,7 +53,7 @@ impl<'p> Image<'p> {
             record: current,
             usage: Usage::look()?,
             id,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -144,6 +144,17 @@ impl<'p> Image<'p> {
         self.pool.open_image(&self.place, flags)
     }
 
+    /// A volume may have gone to the trash with this snapshot since we locked it, by somebody who saw
+    /// no device yet: then ours goes.  Whoever comes after us sees it.
+    fn must_still_be_there(&self, device: &LoopDevice) -> Result<()> {
+        let is_there =
+            Lock::of_pool(self.pool).and_then(|_pool| self.lock.must_be_of(self.pool, &self.place));
+        if is_there.is_err() && !device.attached().autoclear {
+            loopdev::detach_own(device)?;
+        }
+        is_there
+    }
+
     /// Somebody who knows nothing of our lock may have attached it since we looked: then ours goes.
     fn must_be_alone(&self, device: &LoopDevice) -> Result<()> {
         let usage = Usage::look()?;
@@ -175,6 +186,7 @@ impl<'p> Image<'p> {
         };
         let device = LoopDevice::attach(file, options)?;
         self.must_be_alone(&device)?;
+        self.must_still_be_there(&device)?;
         if !device.attached().direct_io {
             observer.warn(&format!(
                 "{} has no direct I/O: the kernel refused it for this filesystem, so data is cached twice",
