@@ -23,5 +23,6 @@ for target; do
         > "$log" 2>&1 || { cat "$log" >&2; exit 1; }
     tried=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     printf '%12d inputs to %s\n' "$tried" "$target"
-    [ -z "${LOVOL_TALLY:-}" ] || printf '%d\tfuzzed inputs to %s\n' "$tried" "$target" >> "$LOVOL_TALLY"
+    [ -z "${LOVOL_TALLY:-}" ] \
+        || printf '%s\t%d\tfuzzed inputs\n' tried "$tried" survived "$tried" >> "$LOVOL_TALLY"
 done
