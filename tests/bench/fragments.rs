@@ -154,9 +154,12 @@ impl Overwritten {
     fn print(&self, pattern: Pattern, base: &Self) {
         let written = pattern.writes * Fragmented::BLOCK;
         // What is given back belongs to all volumes.
-        let room = |part, whole| match pattern.gives_back {
-            true => "-".to_owned(),
-            false => ratio(part, whole),
+        let room = |part, whole| {
+            if pattern.gives_back {
+                "-".to_owned()
+            } else {
+                ratio(part, whole)
+            }
         };
         let Hints {
             extsize,
