@@ -16,6 +16,9 @@ const SIZES: [&str; 5] = ["0", "64k", "128k", "256k", "1m"];
 /// In so many parts the volumes are written in turn.
 const PARTS: u64 = 16;
 
+/// The volume has room for so many other files.
+const OTHERS: usize = 10;
+
 /// What was measured of one volume.
 struct Written {
     volume: Fragmented,
@@ -50,7 +53,7 @@ pub(crate) fn table(fs: &str, settings: &Settings) {
         one.extents = one.volume.extents();
         one.allocated = one.volume.allocated();
     }
-    for run in settings.runs() {
+    for run in settings.runs().take(OTHERS) {
         for one in &mut all {
             one.reads.push(one.volume.read());
             one.sequential

@@ -75,7 +75,8 @@ impl Fragmented {
             _ => "-s size=4096",
         };
         // The hint for allocating can only be set while there is nothing in the file.
-        pool.lovol(&format!("create {name} 1G --fs none")).ok_any();
+        pool.lovol(&format!("create {name} 600M --fs none"))
+            .ok_any();
         pool.sh(&format!(
             "xfs_io -c 'extsize {}' -c 'cowextsize {}' {}
              mkfs.{fs} -q {blocks} {}
