@@ -149,7 +149,7 @@ impl<'p> Image<'p> {
         self.pool.open_image(&self.place, flags)
     }
 
-    /// Somebody who knows nothing of our lock may have attached it since we looked: then ours goes.
+    /// Somebody who knows nothing of our lock may have attached it since we looked.
     fn must_be_alone(&self, device: &LoopDevice) -> Result<()> {
         let usage = Usage::look()?;
         let is_other =
@@ -157,11 +157,7 @@ impl<'p> Image<'p> {
         let Some(other) = usage.devices_of(device.attached().file).find(is_other) else {
             return Ok(());
         };
-        let error = self.in_use(format!("attached to {}", other.path().display()));
-        if !device.attached().autoclear {
-            loopdev::detach_own(device)?;
-        }
-        Err(error)
+        Err(self.in_use(format!("attached to {}", other.path().display())))
     }
 
     fn bind(
@@ -179,7 +175,13 @@ impl<'p> Image<'p> {
             reference: &reference,
         };
         let device = LoopDevice::attach(file, options)?;
-        self.must_be_alone(&device)?;
+        if let Err(error) = self.must_be_alone(&device) {
+            // Then ours goes; what was made with autoclear does so by itself.
+            if !device.attached().autoclear {
+                loopdev::detach_own(&device)?;
+            }
+            return Err(error);
+        }
         if !device.attached().direct_io {
             observer.warn(&format!(
                 "{} has no direct I/O: the kernel refused it for this filesystem, so data is cached twice",
@@ -439,7 +441,14 @@ impl<'p> Image<'p> {
                 _ => Error::Unfinished { why: Box::new(why) },
             })?;
         }
-        let after = Usage::look()?;
+        let after = match Usage::look() {
+            Ok(after) => after,
+            Err(error) => {
+                // Unmounted it is all the same.
+                observer.warn(&error.to_string());
+                return Ok(());
+            }
+        };
         let own = after
             .devices
             .iter()
