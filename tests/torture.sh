@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The long form of the tests that break things, and one table of what was tried.
 #
-#   tests/torture.sh [PART...]     all parts, or these: faults cuts databases groups parsers
+#   tests/torture.sh [PART...]     all parts, or these: faults cuts databases groups tracking parsers
 #
 # SEED=N makes other choices.  Each part has its own measure: FAULTS (cases of each verb on each
-# guest, or all), CUTS, SNAPSHOTS, GROUPS_TAKEN, CASES.  With TALLY=FILE what is tried is added to
+# guest, or all), CUTS, SNAPSHOTS, GROUPS_TAKEN, TRACKED,
+# CASES.  With TALLY=FILE what is tried is added to
 # that file, so that the parts can run one after another and still give one table.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,12 +44,13 @@ part() {
         cuts) run cuts:: LOVOL_CUTS="${CUTS:-500}" LOVOL_SEED="$seed" ;;
         databases) run databases:: LOVOL_DATABASE_SNAPSHOTS="${SNAPSHOTS:-50}" ;;
         groups) run groups:: LOVOL_GROUPS="${GROUPS_TAKEN:-200}" ;;
+        tracking) run tracking:: LOVOL_TRACKED="${TRACKED:-200}" ;;
         parsers) parsers ;;
         *) echo "torture: there is no part $1" >&2; exit 2 ;;
     esac
 }
 
-[ $# -gt 0 ] || set -- faults cuts databases groups parsers
+[ $# -gt 0 ] || set -- faults cuts databases groups tracking parsers
 for name; do
     part "$name"
 done

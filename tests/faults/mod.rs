@@ -143,7 +143,14 @@ impl Campaign {
             };
             call.faults().into_iter().map(case).collect()
         };
-        self.sample(self.calls.iter().flat_map(of).collect(), SAMPLE)
+        // Of a row of devices the last one stands for all.
+        let is_last = |(at, call): &(usize, &Call)| {
+            !self.calls[at + 1..]
+                .iter()
+                .any(|other| other.is_alike(call))
+        };
+        let calls = self.calls.iter().enumerate().filter(is_last);
+        self.sample(calls.flat_map(|(_, call)| of(call)).collect(), SAMPLE)
     }
 
     /// While the guardian lives: always with one at which the guest is frozen.
@@ -207,7 +214,7 @@ impl Campaign {
         let what = format!("{}, {guest} guest", case.fault.shown());
         for _ in 0..TRIES {
             let is_it = |call: &&Call| call.is_alike(&case.call);
-            let Some(aim) = self.calls.iter().find(is_it).cloned() else {
+            let Some(aim) = self.calls.iter().rfind(is_it).cloned() else {
                 // It was about a device of somebody else, which is gone.
                 return;
             };
