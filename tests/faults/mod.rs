@@ -111,7 +111,7 @@ impl Campaign {
                 .count();
             assert_eq!(lost, 0, "lost, of {} cases", cases.len());
             assert!(
-                campaign.missed * 4 <= cases.len(),
+                campaign.missed * 2 <= cases.len(),
                 "{} missed of {}",
                 campaign.missed,
                 cases.len()
