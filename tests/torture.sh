@@ -4,9 +4,8 @@
 #   tests/torture.sh [PART...]     all parts, or these: faults cuts databases groups tracking parsers
 #
 # SEED=N makes other choices.  Each part has its own measure: FAULTS (cases of each verb on each
-# guest, or all), CUTS, SNAPSHOTS, GROUPS_TAKEN, TRACKED,
-# CASES.  With TALLY=FILE what is tried is added to
-# that file, so that the parts can run one after another and still give one table.
+# guest, or all), CUTS, SNAPSHOTS, GROUPS_TAKEN, TRACKED, CASES.  With TALLY=FILE what is tried is
+# added to that file, so that the parts can run one after another and still give one table.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -10,9 +10,20 @@
 //! guardian  the same when lovol's guardian dies with it
 //! sweep     all is as before again
 //! ```
-//! A case is one fault at one call: each error that the call may give, or the kill.  A few cases of
-//! each verb on each guest, picked by `$LOVOL_FAULTS_SEED`; `LOVOL_FAULTS=N` takes N, and
-//! `LOVOL_FAULTS=all` every one.  A case that is lost is said on stderr, and the others go on.
+//! A case is one fault at one call of one verb on one guest:
+//!
+//! - an error, each that the call may give of EIO, ENOSPC and EINTR;
+//! - the kill, before each call that does something: before one that only looks it would leave the
+//!   same;
+//! - lovol and its guardian killed, behind each such call while the guardian lives.
+//!
+//! A row of calls that look at all loop devices one after the other counts as one.  A shot that goes
+//! wide, as other tests attach devices meanwhile, is judged and counted for what it has hit, and
+//! aimed anew.
+//!
+//! A few cases of each verb on each guest, picked by `$LOVOL_FAULTS_SEED`; `LOVOL_FAULTS=N` takes N,
+//! and `LOVOL_FAULTS=all` every one: about 25,000 cases.  A case that is lost is said on stderr, and
+//! the others go on.
 
 mod bed;
 mod calls;
