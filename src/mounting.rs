@@ -145,17 +145,13 @@ impl<'p> Image<'p> {
     }
 
     /// A volume may have gone to the trash with this snapshot since we locked it, by somebody who saw
-    /// no device yet: then ours goes.  Whoever comes after us sees it.
-    fn must_still_be_there(&self, device: &LoopDevice) -> Result<()> {
-        let is_there =
-            Lock::of_pool(self.pool).and_then(|_pool| self.lock.must_be_of(self.pool, &self.place));
-        if is_there.is_err() && !device.attached().autoclear {
-            loopdev::detach_own(device)?;
-        }
-        is_there
+    /// no device yet.  Whoever comes after us sees it.
+    fn must_still_be_there(&self) -> Result<()> {
+        let _pool = Lock::of_pool(self.pool)?;
+        self.lock.must_be_of(self.pool, &self.place)
     }
 
-    /// Somebody who knows nothing of our lock may have attached it since we looked: then ours goes.
+    /// Somebody who knows nothing of our lock may have attached it since we looked.
     fn must_be_alone(&self, device: &LoopDevice) -> Result<()> {
         let usage = Usage::look()?;
         let is_other =
@@ -163,11 +159,7 @@ impl<'p> Image<'p> {
         let Some(other) = usage.devices_of(device.attached().file).find(is_other) else {
             return Ok(());
         };
-        let error = self.in_use(format!("attached to {}", other.path().display()));
-        if !device.attached().autoclear {
-            loopdev::detach_own(device)?;
-        }
-        Err(error)
+        Err(self.in_use(format!("attached to {}", other.path().display())))
     }
 
     fn bind(
@@ -185,8 +177,16 @@ impl<'p> Image<'p> {
             reference: &reference,
         };
         let device = LoopDevice::attach(file, options)?;
-        self.must_be_alone(&device)?;
-        self.must_still_be_there(&device)?;
+        let checked = self
+            .must_be_alone(&device)
+            .and_then(|()| self.must_still_be_there());
+        if let Err(error) = checked {
+            // Then ours goes; what was made with autoclear does so by itself.
+            if !device.attached().autoclear {
+                loopdev::detach_own(&device)?;
+            }
+            return Err(error);
+        }
         if !device.attached().direct_io {
             observer.warn(&format!(
                 "{} has no direct I/O: the kernel refused it for this filesystem, so data is cached twice",
@@ -446,7 +446,14 @@ impl<'p> Image<'p> {
                 _ => Error::Unfinished { why: Box::new(why) },
             })?;
         }
-        let after = Usage::look()?;
+        let after = match Usage::look() {
+            Ok(after) => after,
+            Err(error) => {
+                // Unmounted it is all the same.
+                observer.warn(&error.to_string());
+                return Ok(());
+            }
+        };
         let own = after
             .devices
             .iter()

@@ -5,8 +5,9 @@
 #                                  crowd tracking parsers
 #
 # SEED=N makes other choices.  Each part has its own measure: FAULTS (cases of each verb on each
-# guest, or all), CUTS, SNAPSHOTS, GROUPS_TAKEN, CROWD (seconds), TRACKED, CASES.  With TALLY=FILE what is tried is added to
-# that file, so that the parts can run one after another and still give one table.
+# guest, or all), CUTS, SNAPSHOTS, GROUPS_TAKEN, CROWD (seconds), TRACKED, CASES.
+# With TALLY=FILE what is tried is added to that file, so that the parts can run one after
+# another and still give one table.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -143,12 +143,22 @@ fn guard(parent: &OwnedFd, wards: &[Ward], deadline: Duration) {
     }
 }
 
-/// Waits until whoever holds the pipe's other end has died or said something (true) or the time is over (false).
+/// Waits until whoever holds the pipe's other end has died or said something (true), or the time
+/// is over (false).
 pub(super) fn wait_for_end(parent: &OwnedFd, time: Duration) -> bool {
-    let mut polled = [PollFd::new(parent.as_fd(), PollFlags::POLLIN)];
-    let timeout =
-        PollTimeout::try_from(time.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
-    matches!(nix::poll::poll(&mut polled, timeout), Ok(1..))
+    let started = Instant::now();
+    loop {
+        let left = time.saturating_sub(started.elapsed());
+        let mut polled = [PollFd::new(parent.as_fd(), PollFlags::POLLIN)];
+        let timeout =
+            PollTimeout::try_from(left.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
+        match nix::poll::poll(&mut polled, timeout) {
+            Ok(1..) => return true,
+            // A signal is not the end of the time.
+            Err(nix::errno::Errno::EINTR) if started.elapsed() < time => {}
+            _ => return false,
+        }
+    }
 }
 
 fn thaw_for_the_dead(wards: &[Ward], is_thawed_by_us: &[bool]) {

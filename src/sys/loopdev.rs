@@ -253,30 +253,31 @@ impl LoopDevice {
             *to = from;
         }
         ioctl::loop_configure(ioctl::borrow(&handle), &mut config)?;
-        let info = match ioctl::loop_status(ioctl::borrow(&handle)) {
-            Ok(info) => info,
+        match Self::verified(&handle, number, file, options) {
+            Ok(attached) => Ok(Self { handle, attached }),
             Err(error) => {
+                // Bound, but nobody is told of it.
                 handle.detach()?;
-                return Err(error);
+                Err(error)
             }
-        };
-        let device = Self {
-            handle,
-            attached: Attached::from_info(number, &info),
-        };
-        device.verify(file, options)?;
-        Ok(device)
+        }
     }
 
     /// The kernel must have done what it was told: old ones ignored some flags silently.
-    fn verify(&self, file: &File, options: Options<'_>) -> io::Result<()> {
-        let is_as_told = self.attached.file == FileId::of(file)?
-            && self.attached.read_only == options.read_only
-            && self.attached.autoclear == options.autoclear;
+    fn verified(
+        handle: &Handle,
+        number: u32,
+        file: &File,
+        options: Options<'_>,
+    ) -> io::Result<Attached> {
+        let info = ioctl::loop_status(ioctl::borrow(handle))?;
+        let attached = Attached::from_info(number, &info);
+        let is_as_told = attached.file == FileId::of(file)?
+            && attached.read_only == options.read_only
+            && attached.autoclear == options.autoclear;
         if is_as_told {
-            return Ok(());
+            return Ok(attached);
         }
-        self.handle.detach()?;
         Err(io::Error::other(
             "the loop device is not what was asked for",
         ))

@@ -1,6 +1,6 @@
 //! Which system call is hit, how, and how strace is told to aim at it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use crate::support::Trace;
@@ -50,6 +50,8 @@ pub(super) struct Call {
     /// Among those on a guest's root only; 0 if it is none of them.
     nth_on_root: usize,
     errors: &'static [&'static str],
+    /// It changes nothing that outlives the process.
+    only_looks: bool,
     /// It comes after the first that knows the pool; before that there is only the loader.
     is_ours: bool,
 }
@@ -59,22 +61,34 @@ impl Call {
     pub(super) fn all(trace: &Trace) -> Vec<Self> {
         let mut calls: Vec<Self> = Vec::new();
         let (mut names, mut alike, mut on_root) = Default::default();
+        let mut rows = HashMap::<String, HashSet<&str>>::new();
+        let mut opened = None;
         let mut is_ours = false;
         for line in trace.lines() {
             let (name, arguments) = line.split_once('(').unwrap_or((line, ""));
             is_ours |= name != "execve" && arguments.contains("/lovol-test.");
             let what = first_arguments(name, arguments);
+            // Asked for its status, a device is the one that was opened last.
+            let device = device_in(arguments).or(opened.filter(|_| what == "LOOP_GET_STATUS"));
+            opened = device.or(opened);
+            // Of all devices one after the other: the same until one comes for the second time.
+            let row = rows.entry(what.clone()).or_default();
+            let is_in_row = device.is_some_and(|device| !row.is_empty() && row.insert(device));
+            if !is_in_row {
+                *row = device.into_iter().collect();
+            }
             let is_on_root = name == "ioctl" && is_of_root(&what);
             calls.push(Self {
                 nth_on_root: if is_on_root {
-                    count(&mut on_root, ())
+                    count(&mut on_root, (), true)
                 } else {
                     0
                 },
-                nth: count(&mut names, name.to_owned()),
-                nth_alike: count(&mut alike, (name.to_owned(), what.clone())),
+                nth: count(&mut names, name.to_owned(), true),
+                nth_alike: count(&mut alike, (name.to_owned(), what.clone()), !is_in_row),
                 name: name.to_owned(),
                 errors: errors(name, arguments),
+                only_looks: only_looks(name, arguments),
                 what,
                 is_ours,
             });
@@ -87,15 +101,22 @@ impl Call {
     }
 
     /// What can become of it: the kernel may give any of these errors there, and a kill can come
-    /// at any time.
+    /// at any time.  A kill before a call that only looks leaves what the kill before the next call
+    /// that does something leaves: so that one stands for both.
     pub(super) fn faults(&self) -> Vec<Fault> {
         // Said to people is not done; and at its end it is over, killed or not.
         let is_said = self.name == "write" && ["1", "2"].contains(&self.what.as_str());
-        if !self.is_ours || is_said || self.name == "exit_group" {
+        if !self.is_ours || is_said || self.name == "exit_group" || self.is_in_wait() {
             return Vec::new();
         }
         let errors = self.errors.iter().map(|error| Fault::Fails(error));
-        errors.chain([Fault::Killed]).collect()
+        let kill = (!self.only_looks).then_some(Fault::Killed);
+        errors.chain(kill).collect()
+    }
+
+    /// Whoever waits for a device looks at it again and again.
+    fn is_in_wait(&self) -> bool {
+        self.only_looks && self.nth_alike > 100
     }
 
     /// strace's options: to look at the calls of its name only, and to do that to this one.
@@ -105,7 +126,8 @@ impl Call {
         let Self { name, nth, .. } = self;
         let injection = fault.injection();
         if self.nth_on_root == 0 {
-            return format!("-e trace={name} -e inject={name}:{injection}:when={nth}");
+            // With the opens, which tell the devices.
+            return format!("-e trace={name},open -e inject={name}:{injection}:when={nth}");
         }
         let roots: Vec<_> = roots
             .iter()
@@ -145,10 +167,20 @@ fn is_of_root(what: &str) -> bool {
         && !is_clone
 }
 
-fn count<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) -> usize {
+fn count<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K, is_next: bool) -> usize {
     let count = counts.entry(key).or_default();
-    *count += 1;
+    *count += usize::from(is_next);
     *count
+}
+
+/// The loop device that a call is about, if it looks at all of them.
+fn device_in(arguments: &str) -> Option<&str> {
+    let start = ["\"/dev/loop", "\"/sys/block/loop", "lo_number="]
+        .iter()
+        .find_map(|start| arguments.split_once(start))?
+        .1;
+    let end = start.find(|c: char| !c.is_ascii_digit())?;
+    Some(&start[..end])
 }
 
 /// The first two arguments as far as they are the same in each run: no numbers, none of what the
@@ -156,7 +188,7 @@ fn count<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) -> usi
 fn first_arguments(name: &str, arguments: &str) -> String {
     // What is read differs; a path that is looked up comes first.
     let kept = match name {
-        "getrandom" | "pipe2" => 0,
+        "getcwd" | "getrandom" | "pipe2" => 0,
         "read" | "readlink" | "pread64" | "write" | "pwrite64" => 1,
         _ => 2,
     };
@@ -194,13 +226,33 @@ fn errors(name: &str, arguments: &str) -> &'static [&'static str] {
         "flock" | "poll" | "wait4" => &["EINTR"],
         "clone" | "clone3" | "vfork" => &["EAGAIN"],
         "pipe2" => &["EMFILE"],
-        // The marker's word; all others are memory, of which Linux says no to nobody.
+        "perf_event_open" => &["EACCES"],
+        // The marker's word, the kernel's records; all others are memory, of which Linux says no to nobody.
         "mmap" if arguments.contains("MAP_SHARED") => &["ENOMEM"],
         _ => &[],
     }
 }
 
-/// The calls during which the guardian lives: from its fork to the end of waiting for it.
+/// Whether a call changes nothing but this process, and what goes with it when it is killed.
+fn only_looks(name: &str, arguments: &str) -> bool {
+    match name {
+        "open" | "openat" | "openat2" => !["O_CREAT", "O_TMPFILE", "O_TRUNC"]
+            .iter()
+            .any(|flag| arguments.contains(flag)),
+        "ioctl" => ["GET", "PERF"].iter().any(|word| arguments.contains(word)),
+        "access" | "brk" | "clock_nanosleep" | "close" | "fcntl" | "fgetxattr" | "fstat"
+        | "fstatfs" | "getcwd" | "getdents64" | "geteuid" | "getpid" | "getrandom" | "gettid"
+        | "getxattr" | "lseek" | "madvise" | "mlockall" | "mmap" | "mprotect" | "munlockall"
+        | "munmap" | "newfstatat" | "perf_event_open" | "poll" | "pread64" | "prlimit64"
+        | "read" | "readlink" | "rt_sigaction" | "rt_sigprocmask" | "sched_getaffinity"
+        | "sigaltstack" | "statfs" | "statx" | "sysinfo" | "uname" => true,
+        _ => false,
+    }
+}
+
+/// The calls behind which the guardian is there: from the first after its fork to its dismissal.
+///
+/// The fork itself is none: a stop interrupts it, and it begins anew.
 pub(super) fn with_guardian(calls: &[Call]) -> Vec<Call> {
     let at = |what: &str| {
         calls
@@ -214,5 +266,10 @@ pub(super) fn with_guardian(calls: &[Call]) -> Vec<Call> {
     let fork = calls[..freeze].iter().rposition(is_fork).unwrap();
     let is_wait = |call: &Call| call.has_name("wait4");
     let wait = thaw + calls[thaw..].iter().position(is_wait).unwrap();
-    calls[fork..=wait].to_vec()
+    let does_something = calls[fork + 2..wait].iter().filter(|call| !call.only_looks);
+    calls[fork + 1..fork + 2]
+        .iter()
+        .chain(does_something)
+        .cloned()
+        .collect()
 }

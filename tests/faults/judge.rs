@@ -13,13 +13,13 @@ impl Bed {
         match finished.code() {
             Some(0) => assert!(self.is_done(verb, before), "success, and nothing done"),
             // 101: the standard library panics where its pipes to a tool fail.
-            Some(1 | 101) if !matches!(verb.done, Done::Sound) => {
+            Some(1 | 3 | 101) if !matches!(verb.done, Done::Sound) => {
                 assert!(!self.is_done(verb, before), "failed, and something done");
                 self.must_have_the_same_files(before);
                 self.must_use_the_same(before);
             }
             // Begun and not to be taken back; the check finishes it.  Some of a repair is done.
-            Some(1 | 4 | 101) => {}
+            Some(1 | 3 | 4 | 101) => {}
             _ => assert!(is_killed, "neither success nor failure"),
         }
         self.must_use_nothing_but(verb);

@@ -10,9 +10,20 @@
 //! guardian  the same when lovol's guardian dies with it
 //! sweep     all is as before again
 //! ```
-//! A case is one fault at one call: each error that the call may give, or the kill.  A few cases of
-//! each verb on each guest, picked by `$LOVOL_FAULTS_SEED`; `LOVOL_FAULTS=N` takes N, and
-//! `LOVOL_FAULTS=all` every one.  A case that is lost is said on stderr, and the others go on.
+//! A case is one fault at one call of one verb on one guest:
+//!
+//! - an error, each that the call may give of EIO, ENOSPC and EINTR;
+//! - the kill, before each call that does something: before one that only looks it would leave the
+//!   same;
+//! - lovol and its guardian killed, behind each such call while the guardian lives.
+//!
+//! A row of calls that look at all loop devices one after the other counts as one.  A shot that goes
+//! wide, as other tests attach devices meanwhile, is judged and counted for what it has hit, and
+//! aimed anew.
+//!
+//! A few cases of each verb on each guest, picked by `$LOVOL_FAULTS_SEED`; `LOVOL_FAULTS=N` takes N,
+//! and `LOVOL_FAULTS=all` every one: about 25,000 cases.  A case that is lost is said on stderr, and
+//! the others go on.
 
 mod bed;
 mod calls;
@@ -110,7 +121,7 @@ impl Campaign {
                 .count();
             assert_eq!(lost, 0, "lost, of {} cases", cases.len());
             assert!(
-                campaign.missed * 4 <= cases.len(),
+                campaign.missed * 2 <= cases.len(),
                 "{} missed of {}",
                 campaign.missed,
                 cases.len()
@@ -142,7 +153,14 @@ impl Campaign {
             };
             call.faults().into_iter().map(case).collect()
         };
-        self.sample(self.calls.iter().flat_map(of).collect(), SAMPLE)
+        // Of a row of devices the last one stands for all.
+        let is_last = |(at, call): &(usize, &Call)| {
+            !self.calls[at + 1..]
+                .iter()
+                .any(|other| other.is_alike(call))
+        };
+        let calls = self.calls.iter().enumerate().filter(is_last);
+        self.sample(calls.flat_map(|(_, call)| of(call)).collect(), SAMPLE)
     }
 
     /// While the guardian lives: always with one at which the guest is frozen.
@@ -206,7 +224,7 @@ impl Campaign {
         let what = format!("{}, {guest} guest", case.fault.shown());
         for _ in 0..TRIES {
             let is_it = |call: &&Call| call.is_alike(&case.call);
-            let Some(aim) = self.calls.iter().find(is_it).cloned() else {
+            let Some(aim) = self.calls.iter().rfind(is_it).cloned() else {
                 // It was about a device of somebody else, which is gone.
                 return;
             };
