@@ -76,7 +76,7 @@ boot() {
 end_kernels() {
     local pid_file
     kill "${running[@]}" 2>/dev/null || true
-    wait "${running[@]}" || true
+    wait "${running[@]}" 2>/dev/null || true
     for pid_file in "$dir"/*/uml/pid; do
         [ ! -e "$pid_file" ] || kill -KILL -- "-$(cat "$pid_file")" 2>/dev/null || true
     done
