@@ -71,6 +71,18 @@ boot() {
         3>"$own/console" >"$own/log" 2>&1 </dev/null
 }
 
+# A kernel ends by itself, unless this is ^C.  One that was killed leaves its pid file, and helpers in
+# its process group, which hold its console open.
+end_kernels() {
+    local pid_file
+    kill "${running[@]}" 2>/dev/null || true
+    wait "${running[@]}" 2>/dev/null || true
+    for pid_file in "$dir"/*/uml/pid; do
+        [ ! -e "$pid_file" ] || kill -KILL -- "-$(cat "$pid_file")" 2>/dev/null || true
+    done
+    wait
+}
+
 # Whether all tests of that kernel have passed; says what is known if not.  A program that is asked
 # for a test which it does not know passes without it: so they are counted.
 has_passed() {
@@ -97,8 +109,7 @@ count=${KERNELS:-$(nproc)}
 programs=$(build)
 running=()
 dir=$(mktemp -d)
-# They end by themselves, unless this is ^C.
-trap 'kill "${running[@]}" 2>/dev/null; wait; rm -rf "$dir"' EXIT
+trap 'end_kernels; rm -rf "$dir"' EXIT
 place_memory
 
 list "$@" <<<"$programs" >"$dir/tests"
@@ -119,7 +130,8 @@ for number in $(seq "$count"); do
     boot "$number" &
     running+=($!)
 done
-wait
+wait "${running[@]}" || true
+end_kernels
 
 failed=0
 for number in $(seq "$count"); do
