@@ -151,7 +151,8 @@ pub(super) fn clone_in_place_of_another() -> Verb {
     Verb {
         prepare: VOLUME,
         words: "clone --force home@keep a{}",
-        done: Done::Made("trash/a{}@*/volume.img"),
+        // Not what lies in the trash: there it waits until it is exchanged.
+        done: Done::Replaced("volumes/a{}.img"),
         opens: Opens::Copies(&["a{}"]),
         states: &["volumes/a{}.img"],
         ..PLAIN
