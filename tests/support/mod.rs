@@ -41,7 +41,7 @@ pub(crate) use numbers::{Numbers, from_env};
 pub(crate) use pool::TestPool;
 pub(crate) use round::Round;
 pub(crate) use scratch::Scratch;
-pub(crate) use strike::{Moment, Trace, children, strike, wait_until_delayed};
+pub(crate) use strike::{Moment, TO_AIM, Trace, children, strike, wait_until_delayed};
 pub(crate) use tally::tally;
 pub(crate) use thaw::Thaw;
 pub(crate) use unchanged::{ensure_state, ensure_unchanged, state};

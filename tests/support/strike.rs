@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::command::{Finished, Running};
 use super::lovol::Lovol;
@@ -17,6 +17,9 @@ use super::wait::wait_until;
 
 /// How long lovol may take to get to the call.
 const SOON: Duration = Duration::from_secs(20);
+
+/// A shot takes tenths of a second, and some in a hundred hit on a busy machine.
+pub(crate) const TO_AIM: Duration = Duration::from_secs(120);
 
 /// What strace has written.
 pub(crate) struct Trace {
@@ -93,7 +96,13 @@ pub(crate) fn strike(
         (finished, Trace::read(&log))
     };
     let mut aim = None;
-    for attempt in 0..40 {
+    let (mut attempt, begun) = (0, Instant::now());
+    loop {
+        attempt += 1;
+        assert!(
+            begun.elapsed() < TO_AIM,
+            "no shot of {attempt} has hit the clone ({moment:?})"
+        );
         let Some(at) = aim else {
             let rehearsal = format!("rehearsal{attempt}");
             let (_, trace) = shoot(&rehearsal, "-e trace=ioctl");
@@ -115,7 +124,6 @@ pub(crate) fn strike(
         }
         forget(pool, &snapshot);
     }
-    panic!("no shot has hit the clone ({moment:?})");
 }
 
 /// Whatever became of it.
