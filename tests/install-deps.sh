@@ -59,6 +59,7 @@ needs_of_check() {
     needs_of_build
     ! lacks fio        || need fio fio
     ! lacks strace     || need strace strace
+    ! lacks perl       || need perl perl
     ! lacks sqlite3    || need sqlite3 sqlite
     ! lacks mkfs.vfat  || need dosfstools dosfstools
     ! lacks mandoc     || need mandoc mandoc

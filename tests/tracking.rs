@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use lovol::guest::Fs;
@@ -18,7 +19,7 @@ use lovol::sys::extents::{self, Run};
 use lovol::sys::freeze::{Deadline, while_frozen};
 use lovol::usage::Usage;
 
-use crate::support::{Round, TestPool, Trace, Writer, from_env, tally, wait_until};
+use crate::support::{Round, Running, TestPool, Trace, Writer, from_env, tally, wait_until};
 
 /// Nobody listens, but tracking must not have been given up silently.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ const LIMITS: Limits = Limits {
 /// Whether the kernel lets anybody follow a loop device's requests.  Where it does not (user-mode
 /// Linux has no perf), everything is cloned again in the freeze, and the clone is the image as well.
 fn can_track() -> bool {
-    lovol::sys::completions::Completions::start(0).is_ok()
+    lovol::sys::completions::Completions::start(0, 1).is_ok()
 }
 
 /// A volume with a few thousand extents, mounted, and fio at work in it: reads, writes, fsyncs, and
@@ -78,6 +79,24 @@ impl Bed {
             fs: fs.to_owned().into(),
             fio,
         }
+    }
+
+    /// Returns when there are many extents.
+    fn set_to_work(&self) -> Running {
+        let fio = self.pool.start(&self.fio);
+        let image = self.pool.image("home");
+        wait_until("fio writes", Duration::from_secs(120), || {
+            std::os::unix::fs::MetadataExt::blocks(&image.metadata().unwrap()) * 512 > 32 << 20
+        });
+        // What is written to blocks that a snapshot has is a new extent.
+        self.pool.lovol("snapshot home@first").ok_any();
+        wait_until("there are many extents", Duration::from_secs(120), || {
+            extents::written(&File::open(&image).unwrap())
+                .unwrap()
+                .len()
+                > 300
+        });
+        fio
     }
 
     /// One snapshot, as the command takes it; the clone's and the image's maps at its instant.
@@ -143,19 +162,7 @@ fn compare(
 fn the_clone_is_the_image(fs: &str) {
     let count = from_env("LOVOL_TRACKED", 8);
     let bed = Bed::new(fs);
-    let fio = bed.pool.start(&bed.fio);
-    let image = bed.pool.image("home");
-    wait_until("fio writes", Duration::from_secs(120), || {
-        std::os::unix::fs::MetadataExt::blocks(&image.metadata().unwrap()) * 512 > 32 << 20
-    });
-    // What is written to blocks that a snapshot has is a new extent.
-    bed.pool.lovol("snapshot home@first").ok_any();
-    wait_until("there are many extents", Duration::from_secs(120), || {
-        extents::written(&File::open(&image).unwrap())
-            .unwrap()
-            .len()
-            > 300
-    });
+    let fio = bed.set_to_work();
     for number in 0..count {
         let _round = Round::of(format!("{fs} {number}"));
         let tried = tally(&format!("tracked freezes, {fs} guest"), 1);
@@ -199,6 +206,42 @@ fn the_clone_is_the_image_btrfs() {
     the_clone_is_the_image("btrfs");
 }
 
+/// What is hidden is hidden from all: who counts on following something holds this.
+static HIDING: Mutex<()> = Mutex::new(());
+
+/// Somebody else has a program of BPF on the same tracepoint, which lets perf see none of its events.
+#[test]
+fn what_somebody_else_hides_is_cloned_all_the_same() {
+    const HIDE: &str = r#"mkdir tracing; mount -t tracefs tracefs tracing; exec perl -e '
+        $insns = pack("H*", "b700000000000000" . "9500000000000000"); # return 0
+        $load = pack("L2PPL2QL2", 5, 2, $insns, ($license = "GPL\\0"), 0, 0, 0, 0, 0);
+        $program = syscall(321, 5, $load, length $load); # BPF_PROG_LOAD
+        open ID, "tracing/events/block/block_rq_complete/id";
+        $attributes = pack("L2Q7", 2, 64, <ID> + 0, (0) x 6);
+        $event = syscall(298, $attributes, -1, 0, -1, 0); # perf_event_open
+        open EVENT, "+<&=", $event;
+        ioctl(EVENT, 0x40042408, $program + 0) or die $!; # PERF_EVENT_IOC_SET_BPF
+        open READY, ">hidden";
+        sleep' "#;
+    if !can_track() {
+        // Then there is nothing to be hidden.
+        return;
+    }
+    let _alone = HIDING.lock();
+    let bed = Bed::new("xfs");
+    let fio = bed.set_to_work();
+    let hidden = bed.pool.start(&format!("cd $TEMP; {HIDE}"));
+    wait_until("it is hidden", Duration::from_secs(20), || {
+        bed.pool.temp().join("hidden").exists()
+    });
+    for _ in 0..3 {
+        let (image, clone) = bed.maps_while_frozen();
+        assert!(image.len() > 300, "only {} extents", image.len());
+        assert_eq!(differences(&image, &clone), Vec::<&Run>::new());
+    }
+    drop((hidden, fio));
+}
+
 /// A mounted volume with so many extents that to follow it is worth while, and a writer in it.
 fn fragmented() -> (TestPool, Writer) {
     let pool = TestPool::new();
@@ -229,26 +272,33 @@ fn cloned_bytes(call: &str) -> u64 {
 
 #[test]
 fn in_the_freeze_only_what_was_written_is_cloned() {
+    let _alone = HIDING.lock();
     let (pool, writer) = fragmented();
     let log = pool.temp().join("strace");
-    pool.lovol("snapshot home@a").strace(&log, "").ok_any();
-    let calls = calls_while_frozen(&Trace::read(&log));
-    let (clones, others): (Vec<String>, Vec<String>) = calls
-        .into_iter()
-        .partition(|call| call.contains("FICLONERANGE"));
-    // Neither memory nor files nor words: only how many events were counted.
-    let is_count = |call: &String| call.starts_with("read(") && call.contains(", 8) ");
-    assert!(others.iter().all(is_count), "{others:?}");
-    assert_eq!(others.is_empty(), !can_track());
-    let bytes: u64 = clones.iter().map(|call| cloned_bytes(call)).sum();
-    if can_track() {
-        assert!(
-            bytes < 32 << 20,
-            "{bytes} bytes of 1 GiB cloned in the freeze"
-        );
-    } else {
-        assert_eq!(bytes, 1 << 30);
+    let mut totals = Vec::new();
+    // On a busy machine the kernel loses a record now and then: then all is cloned, and rightly so.
+    for number in 0..4 {
+        let command = pool.lovol(&format!("snapshot home@{number}"));
+        command.strace(&log, "").ok_any();
+        let calls = calls_while_frozen(&Trace::read(&log));
+        let (clones, others): (Vec<String>, Vec<String>) = calls
+            .into_iter()
+            .partition(|call| call.contains("FICLONERANGE"));
+        // Neither memory nor files nor words: only the device's statistics.
+        let is_statistics =
+            |call: &String| call.starts_with("pread64(") && call.contains(", 512, 0) ");
+        assert!(others.iter().all(is_statistics), "{others:?}");
+        assert_eq!(others.is_empty(), !can_track());
+        totals.push(clones.iter().map(|call| cloned_bytes(call)).sum::<u64>());
+        if totals[number] < 32 << 20 {
+            break;
+        }
     }
+    assert_eq!(
+        totals.iter().min() < Some(&(32 << 20)),
+        can_track(),
+        "{totals:?}"
+    );
     writer.stop();
 }
 
@@ -287,7 +337,7 @@ fn a_second_writer_of_the_image_is_not_overlooked() {
     );
     let finished = pool.lovol("snapshot -v home@a").finish();
     assert_eq!(finished.stdout, "home@a\n", "{finished}");
-    let is_seen = ["another program writes", "freezing again"]
+    let is_seen = ["another program writes", "somebody else may have written"]
         .iter()
         .any(|words| finished.stderr.contains(words));
     assert_eq!(is_seen, can_track(), "{finished}");

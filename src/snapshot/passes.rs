@@ -43,10 +43,12 @@ impl<'t, 'a> Passes<'t, 'a> {
         };
         let times = passes.first()?;
         let is_worth = |time: &Duration| *time >= worth_tracking;
+        let images = times.iter().filter(|time| is_worth(time)).count();
+        let start = |taking: &Taking<'_>| taking.start_tracker(images);
         passes.trackers = takings
             .iter()
             .zip(&times)
-            .map(|(taking, time)| is_worth(time).then(|| taking.start_tracker()).flatten())
+            .map(|(taking, time)| is_worth(time).then(|| start(taking)).flatten())
             .collect();
         passes.expected = passes.repeat(times.iter().sum())?;
         Ok(passes)

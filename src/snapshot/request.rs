@@ -238,11 +238,11 @@ impl<'p> Request<'p> {
             record.allocated = Some(image.allocated()?);
             new.push((full, record, image));
         }
-        let take_back = new.iter().map(|(full, record, _)| Step::TakeBack {
+        let if_killed = new.iter().map(|(full, record, _)| Step::RemoveNew {
             path: Place::Snapshot(full.clone()).path(),
             uuid: record.uuid,
         });
-        edit.add_together(take_back.collect(), |edit| self.name_all(edit, new))
+        edit.add_together(if_killed.collect(), |edit| self.name_all(edit, new))
     }
 
     fn name_all(&self, edit: &mut Edit<'_>, new: Vec<New>) -> Result<(Vec<Named>, Vec<Snapshot>)> {

@@ -89,16 +89,24 @@ fn at_one_instant(
             limit: limits.frozen,
         });
     }
+    // What is known now is not found out in a freeze that is in vain.
+    if !passes.are_right() {
+        stop_tracking(takings, passes, "cloning all in the freeze");
+    }
     let frozen = freeze(takings, passes, &wards, limits)?;
     if passes.are_right() {
         return Ok(frozen);
     }
     // What was cloned may be older than the instant: all of it again, in an instant of its own.
+    stop_tracking(takings, passes, "freezing again");
+    freeze(takings, passes, &wards, limits)
+}
+
+fn stop_tracking(takings: &[Taking<'_>], passes: &mut Passes<'_, '_>, instead: &str) {
     for taking in takings {
-        taking.detail("not all that was written could be followed; freezing again");
+        taking.detail(&format!("somebody else may have written to it; {instead}"));
     }
     passes.stop_tracking();
-    freeze(takings, passes, &wards, limits)
 }
 
 fn freeze(

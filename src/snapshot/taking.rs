@@ -98,12 +98,12 @@ impl<'a> Taking<'a> {
         }
     }
 
-    /// Follows what is written from now on, where that is possible.
-    pub fn start_tracker(&self) -> Option<Tracker> {
+    /// Follows what is written from now on, where that is possible, as one of so many `images`.
+    pub fn start_tracker(&self, images: usize) -> Option<Tracker> {
         let Way::Frozen { device, .. } = self.way else {
             return None;
         };
-        match Tracker::start(device, self.source.file, self.size) {
+        match Tracker::start(device, self.source.file, self.size, images) {
             Ok(tracker) => Some(tracker),
             Err(error) => {
                 let name = &self.source.name;

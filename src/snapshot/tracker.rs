@@ -9,10 +9,10 @@
 //! So the clone is what the image is, but for the recorded parts, and they are cloned again: unfrozen
 //! until they are few, and the rest inside the freeze, when nothing completes any more.
 //!
-//! Right comes before short.  When a record was lost, everything is cloned once more: unfrozen if there
-//! is time, else inside the freeze.  When a CPU has come or gone, or somebody else may have written to
-//! the image beside the loop device, that is seen after the thaw, and everything is cloned again
-//! inside a second freeze.
+//! Right comes before short.  When a record is missing, everything is cloned once more: unfrozen if
+//! there is time, else inside the freeze.  When somebody else may have written to the image beside the
+//! loop device, everything is cloned inside the freeze; if that is seen only after the thaw, inside a
+//! second one.
 
 use std::fs::File;
 use std::io;
@@ -25,6 +25,9 @@ use crate::sys::watch::Watch;
 /// Follows what is written to one image through one loop device.
 #[derive(Debug)]
 pub struct Tracker {
+    loop_number: u32,
+    /// How many images are followed, this one among them.
+    images: usize,
     completions: Completions,
     watch: Watch,
     dirty: Dirty,
@@ -34,19 +37,21 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Follows from now on.
+    /// Follows from now on, as one of so many images.
     ///
     /// # Errors
     /// Where that cannot be done, or would not be enough.
-    pub fn start(device: &Attached, image: &File, size: u64) -> io::Result<Self> {
+    pub fn start(device: &Attached, image: &File, size: u64, images: usize) -> io::Result<Self> {
         if !device.is_whole {
             return Err(io::Error::other(
                 "the device shows only a part of the image",
             ));
         }
         Ok(Self {
+            loop_number: device.number,
+            images,
             watch: Watch::start(image)?,
-            completions: Completions::start(device.number)?,
+            completions: Completions::start(device.number, images)?,
             dirty: Dirty::none_of(size),
             spare: Dirty::none_of(size),
             is_lost: false,
@@ -63,7 +68,7 @@ impl Tracker {
     /// What was written since the last time, to be handed back by [`Tracker::put_back`]; `None` if
     /// that is not known.
     ///
-    /// Does not allocate, and asks the kernel for nothing but counts.
+    /// Does not allocate, and asks the kernel for nothing but the device's statistics.
     pub fn take(&mut self) -> Option<Dirty> {
         let dirty = &mut self.dirty;
         let is_all = self
@@ -84,7 +89,10 @@ impl Tracker {
 
     /// Begins anew, before a pass over everything, after something was missed.
     pub fn start_over(&mut self) {
-        self.is_lost = self.completions.forgive().is_err();
+        match Completions::start(self.loop_number, self.images) {
+            Ok(completions) => self.completions = completions,
+            Err(_) => self.lose(),
+        }
     }
 
     /// Knows nothing from now on: everything is to be cloned at the instant.
@@ -92,10 +100,9 @@ impl Tracker {
         self.is_lost = true;
     }
 
-    /// Whether nothing has happened until now that it could not see.  To be asked after the instant.
+    /// Whether nobody has written beside the device until now.  What is cloned is right if that is
+    /// so after the instant.
     pub fn is_right(&self) -> bool {
-        self.is_lost
-            || (self.completions.sees_all_cpus().unwrap_or(false)
-                && self.watch.is_quiet().unwrap_or(false))
+        self.is_lost || self.watch.is_quiet().unwrap_or(false)
     }
 }

@@ -7,28 +7,34 @@
 //! makes completions what to follow.  The events of queueing a request (`block_rq_issue`) come before
 //! the file changes: whoever clones between the two misses the change.
 //!
-//! Records may be lost, or never made (on a CPU that came online meanwhile).  Both are counted by the
-//! kernel and seen here; then what is known is incomplete, and of no use.
+//! Records may be lost, kept back by others who follow the same tracepoint, or never made (on a CPU
+//! that came online meanwhile).  So they are held against the device's own statistics, which nobody
+//! but the block layer writes: the sectors recorded must be as many as the sectors counted.  Where
+//! they are not, what is known is incomplete, and of no use.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 
-use crate::sys::loopdev::MAJOR;
-use crate::sys::perf::{Counter, Ring};
+use crate::sys::loopdev::{MAJOR, minor};
+use crate::sys::perf::{Ring, open_on_all_cpus};
 use crate::sys::tracefs::{Field, Tracefs};
 
 const COMPLETE: &str = "block/block_rq_complete";
 
-/// Every CPU that comes or goes passes here, on a CPU that was there before (kernel/cpu.c).
-const HOTPLUG: &str = "cpuhp/cpuhp_enter";
-
-/// Memory for all rings together, and the most that one gets.  A record takes about 72 bytes.
+/// Memory for all rings of all devices together, and the most that one gets.  A record takes about
+/// 72 bytes.
 const ALL_RINGS: usize = 16 << 20;
 const LARGEST_RING: usize = 1 << 20;
 
-/// How often a ring is asked whether all is recorded.  What is missing then is lost: on its way from
-/// an interrupt on another CPU it is for some microseconds, and asking takes as long.
+/// How often it is asked whether all is recorded.  What is missing then is lost: on its way from the
+/// record to the statistics, or from an interrupt on another CPU, it is for some microseconds, and
+/// asking takes as long.
 const TRIES: u32 = 100;
+
+/// How often, at the start, for a moment in which nothing completes.
+const TRIES_TO_START: u32 = 10_000;
 
 /// A sector is 512 bytes here, whatever the device's are (block/blk.h).
 const SECTOR: u64 = 512;
@@ -37,88 +43,115 @@ const SECTOR: u64 = 512;
 #[derive(Debug)]
 pub struct Completions {
     rings: Vec<Ring>,
-    hotplug: Vec<Counter>,
     layout: Layout,
+    statistics: Statistics,
+    /// What the statistics were when the first record counted, and the sectors recorded since.
+    before: u64,
+    recorded: u64,
 }
 
 impl Completions {
-    /// Records from now on.
+    /// Records from now on what completes on one of `devices` loop devices that are followed.
     ///
     /// # Errors
     /// Where the kernel has no such events, or does not let us see them.
-    pub fn start(loop_number: u32) -> io::Result<Self> {
+    pub fn start(loop_number: u32, devices: usize) -> io::Result<Self> {
         let tracefs = Tracefs::mount().map_err(io::Error::other)?;
-        let layout = Layout::of(&tracefs)?;
-        let (complete, hotplug) = (tracefs.id(COMPLETE)?, tracefs.id(HOTPLUG)?);
-        let cpus = online()?;
-        let hotplug = cpus
-            .iter()
-            .map(|cpu| Counter::start(hotplug, *cpu))
-            .collect::<io::Result<Vec<_>>>()?;
+        let statistics = Statistics::of_loop(loop_number)?;
         // dev_t as the kernel itself has it (linux/kdev_t.h).
-        let filter = CString::new(format!("dev == {}", MAJOR << 20 | loop_number))?;
-        let pages = ring_pages(cpus.len());
-        let rings = cpus
-            .iter()
-            .map(|cpu| Ring::start(complete, *cpu, &filter, pages))
-            .collect::<io::Result<Vec<_>>>()?;
-        if online()? != cpus {
-            return Err(io::Error::other("a CPU has come or gone"));
+        let filter = CString::new(format!("dev == {}", MAJOR << 20 | minor(loop_number)))?;
+        let mut completions = Self {
+            rings: rings(tracefs.id(COMPLETE)?, &filter, devices)?,
+            layout: Layout::of(&tracefs)?,
+            statistics,
+            before: 0,
+            recorded: 0,
+        };
+        completions.begin()?;
+        Ok(completions)
+    }
+
+    /// Finds a moment at which all that is counted is recorded: nothing completes around it.
+    fn begin(&mut self) -> io::Result<()> {
+        for _ in 0..TRIES_TO_START {
+            self.drain(|_, _| {});
+            self.before = self.statistics.sectors_changed()?;
+            self.recorded = 0;
+            self.drain(|_, _| {});
+            if self.recorded == 0 && self.statistics.sectors_changed()? == self.before {
+                return Ok(());
+            }
         }
-        Ok(Self {
-            rings,
-            hotplug,
-            layout,
-        })
+        Err(io::Error::other("the device never rests"))
     }
 
     /// Takes what was recorded, and gives the ranges (offset and length in bytes) that were written
     /// or discarded to `each`.  Neither allocates nor calls the kernel.
     pub fn drain(&mut self, mut each: impl FnMut(u64, u64)) {
         for ring in &mut self.rings {
-            drain(ring, self.layout, &mut each);
+            ring.drain(|record| {
+                if let Some((offset, length)) = self.layout.changed(record) {
+                    self.recorded += length / SECTOR;
+                    each(offset, length);
+                }
+            });
         }
     }
 
     /// The same, until nothing is missing; false if something is.  Does not allocate either, and
-    /// asks the kernel for nothing but how many events it has counted.
+    /// asks the kernel for nothing but the device's statistics.
     pub fn drain_all(&mut self, mut each: impl FnMut(u64, u64)) -> io::Result<bool> {
-        let mut is_all = true;
-        for ring in &mut self.rings {
+        for _ in 0..TRIES {
+            self.drain(&mut each);
             // More come while we ask: equal once is enough.
-            let mut tries = 0..TRIES;
-            let mut is_drained = false;
-            while !is_drained && tries.next().is_some() {
-                drain(ring, self.layout, &mut each);
-                is_drained = ring.is_drained()?;
-            }
-            is_all &= is_drained;
-        }
-        Ok(is_all)
-    }
-
-    /// What was missing until now does not count any more.
-    pub fn forgive(&mut self) -> io::Result<()> {
-        self.rings.iter_mut().try_for_each(Ring::forgive)
-    }
-
-    /// Whether the CPUs are those of the start, so that nothing went unrecorded.
-    pub fn sees_all_cpus(&self) -> io::Result<bool> {
-        for counter in &self.hotplug {
-            if counter.count()? > 0 {
-                return Ok(false);
+            if self.statistics.sectors_changed()?.wrapping_sub(self.before) == self.recorded {
+                return Ok(true);
             }
         }
-        Ok(true)
+        Ok(false)
     }
 }
 
-fn drain(ring: &mut Ring, layout: Layout, each: &mut impl FnMut(u64, u64)) {
-    ring.drain(|record| {
-        if let Some((offset, length)) = layout.changed(record) {
-            each(offset, length);
+/// A ring for each CPU.
+fn rings(id: u64, filter: &CStr, devices: usize) -> io::Result<Vec<Ring>> {
+    let events = open_on_all_cpus(id)?;
+    let pages = ring_pages(events.len() * devices);
+    let start = |event| Ring::start(event, filter, pages);
+    events.into_iter().map(start).collect()
+}
+
+/// What the block layer counts of a device (Documentation/block/stat.rst): for each request, right
+/// after it is traced (block/blk-mq.c, `blk_update_request`).
+#[derive(Debug)]
+struct Statistics(File);
+
+impl Statistics {
+    fn of_loop(number: u32) -> io::Result<Self> {
+        let dir = format!("/sys/block/loop{number}");
+        if std::fs::read_to_string(format!("{dir}/queue/iostats"))?.trim() != "1" {
+            return Err(io::Error::other("the device keeps no statistics"));
         }
-    });
+        File::open(format!("{dir}/stat")).map(Self)
+    }
+
+    /// The sectors that were written or discarded.
+    ///
+    /// Does not allocate; nor does the kernel, but for the first time.
+    fn sectors_changed(&self) -> io::Result<u64> {
+        let mut text = [0; 512];
+        let length = self.0.read_at(&mut text, 0)?;
+        sectors_changed(&text[..length])
+            .ok_or_else(|| io::Error::other("statistics of another form"))
+    }
+}
+
+fn sectors_changed(line: &[u8]) -> Option<u64> {
+    const WRITTEN: usize = 6;
+    const DISCARDED: usize = 13;
+    let mut numbers = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    let written: u64 = numbers.nth(WRITTEN)?.parse().ok()?;
+    let discarded: u64 = numbers.nth(DISCARDED - WRITTEN - 1)?.parse().ok()?;
+    Some(written.wrapping_add(discarded))
 }
 
 /// Where the fields of a record are that we need.
@@ -168,27 +201,11 @@ impl Layout {
     }
 }
 
-fn ring_pages(cpus: usize) -> usize {
-    let bytes = (ALL_RINGS / cpus.max(1)).clamp(rustix::param::page_size(), LARGEST_RING);
+fn ring_pages(rings: usize) -> usize {
+    let bytes = (ALL_RINGS / rings.max(1)).clamp(rustix::param::page_size(), LARGEST_RING);
     let pages = bytes / rustix::param::page_size();
     // The largest power of 2 within.
     1 << pages.max(1).ilog2()
-}
-
-/// The numbers of the CPUs that are online: `0-3,8`.
-fn online() -> io::Result<Vec<u32>> {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
-    parse_list(text.trim()).ok_or_else(|| io::Error::other("a list of CPUs that is none"))
-}
-
-fn parse_list(text: &str) -> Option<Vec<u32>> {
-    let mut numbers = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        numbers.extend(first..=last);
-    }
-    Some(numbers)
 }
 
 #[cfg(test)]
@@ -196,10 +213,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_cpus_are_read() {
-        assert_eq!(parse_list("0-2,5"), Some(vec![0, 1, 2, 5]));
-        assert_eq!(parse_list("0"), Some(vec![0]));
-        assert_eq!(parse_list(""), None);
+    fn statistics_are_sectors_written_and_discarded() {
+        let line = b"  11  0  5672  1  14  2  4097  31  0  8  32  3  0  900  5  6  7\n";
+        assert_eq!(sectors_changed(line), Some(4097 + 900));
+        assert_eq!(sectors_changed(b"1 2 3 4 5 6 7 8"), None);
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub use perf::{perf_enable, perf_open_tracepoint, perf_set_filter};
 
 /// Calls `ioctl(2)` with a pointer to `arg`, which must be the structure that `request` names.
 fn ioctl_ptr<T>(fd: impl AsFd, request: u32, arg: *mut T) -> io::Result<c_int> {
-    // SAFETY: every caller in this file passes the structure that the request number names (its
-    // size is part of that number), alive for the whole call.
+    // SAFETY: every caller in this module passes what the request number names (a structure, whose
+    // size is part of that number, or a string), alive for the whole call.
     let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), c_ulong::from(request), arg) };
     if result < 0 {
         Err(io::Error::last_os_error())

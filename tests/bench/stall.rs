@@ -31,7 +31,7 @@ struct Cost {
     rate: f64,
 }
 
-/// Beyond so many extents one clone inside a freeze takes minutes: it is measured once.
+/// Beyond so many extents a run takes minutes: what is there to be compared with is measured once.
 const MANY: u64 = 200_000;
 
 /// What one run measures, in the volume and in the subvolume.
@@ -40,7 +40,7 @@ struct Run {
     volume: Cost,
     single: Option<Cost>,
     lovol: Cost,
-    untracked: Cost,
+    untracked: Option<Cost>,
     /// Nothing again, in the subvolume.
     subvolume: Cost,
     btrfs: Cost,
@@ -93,7 +93,7 @@ fn measure(bed: &Bed, kind: Kind, settings: &Settings) -> Vec<Run> {
 const WINDOW: Duration = Duration::from_secs(3);
 
 /// One writer at a time, as both share one disk.
-fn measure_once(bed: &Bed, kind: Kind, number: usize, has_single: bool) -> Run {
+fn measure_once(bed: &Bed, kind: Kind, number: usize, is_whole: bool) -> Run {
     let wait = || {
         sleep(QUIET);
         None
@@ -102,16 +102,18 @@ fn measure_once(bed: &Bed, kind: Kind, number: usize, has_single: bool) -> Run {
 
     let writer = Writer::start(&bed.volume, kind);
     let volume = cost(&writer, wait);
-    let single = has_single.then(|| {
+    let single = is_whole.then(|| {
         cost(&writer, || {
             clone_in_freeze(bed, &name);
             None
         })
     });
     let lovol = cost(&writer, || Some(timed(&mut bed.lovol_snapshot(&name))));
-    let untracked = format!("{name}-untracked");
-    let untracked = cost(&writer, || {
-        Some(timed(&mut bed.lovol_snapshot_untracked(&untracked)))
+    let untracked = is_whole.then(|| {
+        let name = format!("{name}-untracked");
+        cost(&writer, || {
+            Some(timed(&mut bed.lovol_snapshot_untracked(&name)))
+        })
     });
     drop(writer);
 
@@ -172,7 +174,7 @@ impl Run {
             volume: of(|run| Some(run.volume)),
             single: Some(of(|run| run.single)),
             lovol: of(|run| Some(run.lovol)),
-            untracked: of(|run| Some(run.untracked)),
+            untracked: Some(of(|run| run.untracked)),
             subvolume: of(|run| Some(run.subvolume)),
             btrfs: of(|run| Some(run.btrfs)),
         }
@@ -180,8 +182,8 @@ impl Run {
 
     fn print(&self, name: &str) {
         let rate = |cost: &Cost| format!("{:.0}", cost.rate);
-        let of_single = |time: fn(&Cost) -> Duration| match &self.single {
-            Some(single) => ms(time(single)),
+        let of = |cost: &Option<Cost>, time: fn(&Cost) -> Duration| match cost {
+            Some(cost) => ms(time(cost)),
             None => "-".to_owned(),
         };
         row(
@@ -189,15 +191,15 @@ impl Run {
             &[
                 ms(self.volume.stall),
                 rate(&self.volume),
-                of_single(|single| single.stall),
-                of_single(|single| single.total),
+                of(&self.single, |single| single.stall),
+                of(&self.single, |single| single.total),
                 ms(self.lovol.stall),
                 ms(self.lovol.frozen),
                 ms(self.lovol.total),
                 rate(&self.lovol),
-                ms(self.untracked.stall),
-                ms(self.untracked.frozen),
-                ms(self.untracked.total),
+                of(&self.untracked, |cost| cost.stall),
+                of(&self.untracked, |cost| cost.frozen),
+                of(&self.untracked, |cost| cost.total),
                 ms(self.subvolume.stall),
                 ms(self.btrfs.stall),
                 ms(self.btrfs.total),
@@ -229,7 +231,7 @@ fn judge(extents: u64, kind: Kind, runs: &[Run], goals: &mut Goals) {
     } = Run::median(runs);
     let less = single.map_or(0.0, |single| times(single.stall, lovol.stall));
     let more = times(lovol.stall, btrfs.stall);
-    let more_untracked = times(untracked.stall, btrfs.stall);
+    let more_untracked = untracked.map_or(0.0, |untracked| times(untracked.stall, btrfs.stall));
     let slower = times(lovol.total, btrfs.total);
     let share = 100.0 * lovol.rate / volume.rate;
     println!("lovol's stall is {less:.1} times less than one FICLONE's, {more:.1} times btrfs's");

@@ -32,7 +32,7 @@ impl Extent {
         self.flags & Self::LAST != 0
     }
 
-    /// Whether it is allocated and reads as zeros, which is as good as a hole: a clone has one there.
+    /// Whether it is allocated and reads as zeros.  A clone has a hole there, so it counts as one.
     pub fn is_unwritten(&self) -> bool {
         self.flags & Self::UNWRITTEN != 0
     }

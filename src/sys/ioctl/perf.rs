@@ -33,20 +33,19 @@ impl Attributes {
     const DISABLED: u64 = 1;
 }
 
-/// Opens a tracepoint's event on one CPU, whatever process runs there, switched off; `read(2)`
-/// returns its count, 8 bytes.  `is_recorded`: each one is recorded as well, with its raw data.
-pub fn perf_open_tracepoint(id: u64, is_recorded: bool, cpu: u32) -> io::Result<OwnedFd> {
+/// Opens a tracepoint's event on one CPU, whatever process runs there, switched off; each one is
+/// recorded with its raw data.
+///
+/// # Errors
+/// `EINVAL` beyond the last CPU that there can be, `ENODEV` where one is missing or switched off.
+pub fn perf_open_tracepoint(id: u64, cpu: u32) -> io::Result<OwnedFd> {
     const CLOSE_ON_EXEC: u64 = 8;
     let attributes = Attributes {
         kind: Attributes::TRACEPOINT,
         size: Attributes::SIZE,
         config: id,
-        sample_period: u64::from(is_recorded),
-        sample_type: if is_recorded {
-            Attributes::SAMPLE_RAW
-        } else {
-            0
-        },
+        sample_period: 1,
+        sample_type: Attributes::SAMPLE_RAW,
         flags: Attributes::DISABLED,
         ..Attributes::default()
     };
