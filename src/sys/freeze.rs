@@ -1,7 +1,7 @@
 //! Freezing filesystems for the time of one piece of work, and never for longer.
 //!
-//! Between FIFREEZE and FITHAW there are only the work (clone ioctls) and looks at the clock: no
-//! allocation, no output, no open.  Whatever would wait for the frozen filesystem (a page of this
+//! Between FIFREEZE and FITHAW there are only the work (clone ioctls, and reads of a device's
+//! statistics) and looks at the clock: no allocation, no output, no open.  Whatever would wait for the frozen filesystem (a page of this
 //! program, a log) is made ready before; signals wait until after.
 
 use std::io;
@@ -100,10 +100,13 @@ fn attempt(
     let signals = Blocked::all()
         .doing("block", "signals")
         .map_err(Failure::Error)?;
-    let expedited = Expedited::begin();
+    let expedited = Expedited::find_off();
     let guardian = Guardian::start(wards, expedited.as_ref(), limit)
         .doing("fork", "the guardian")
         .map_err(Failure::Error)?;
+    if let Some(expedited) = &expedited {
+        expedited.switch_on();
+    }
     // Without the right to lock memory the freeze is as safe, only less surely short.
     let _ = nix::sys::mman::mlockall(MlockAllFlags::MCL_CURRENT);
     let started = Instant::now();
@@ -148,12 +151,8 @@ fn attempt(
         })
     };
     match (thawed, worked) {
-        // Thawed by the guardian is thawed by ourselves, only too late.
-        (Err(error), _) if error.raw_os_error() == Some(libc::EINVAL) => Err(if time < limit {
-            Failure::Lost
-        } else {
-            too_long()
-        }),
+        (Err(error), _) if error.raw_os_error() == Some(libc::ETIMEDOUT) => Err(too_long()),
+        (Err(error), _) if error.raw_os_error() == Some(libc::EINVAL) => Err(Failure::Lost),
         (Err(error), _) => Err(Failure::Error(not_thawed(&names(), &error))),
         (Ok(()), Some(Err(error))) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
             Err(too_long())
@@ -173,8 +172,12 @@ fn freeze_all(wards: &[Ward]) -> Result<(), (&Ward, io::Error)> {
         ward.marker.set(State::Intent);
         match ioctl::freeze(&ward.root) {
             Ok(()) if ward.marker.set_frozen() => {}
-            // The guardian was before us: the time is over.
-            Ok(()) => return Err((ward, io::Error::from_raw_os_error(libc::ETIMEDOUT))),
+            // The guardian was before us: the time is over.  If what it thawed was somebody else's
+            // freeze, which ours had waited for, then ours has come only now.
+            Ok(()) => {
+                drop(ioctl::thaw(&ward.root));
+                return Err((ward, io::Error::from_raw_os_error(libc::ETIMEDOUT)));
+            }
             Err(error) => {
                 ward.marker.set(State::NotOurs);
                 return Err((ward, error));
@@ -184,14 +187,15 @@ fn freeze_all(wards: &[Ward]) -> Result<(), (&Ward, io::Error)> {
     Ok(())
 }
 
-/// Thaws what is frozen by us, last first; the first error, after trying all.
+/// Thaws what is frozen by us, last first; the first error, after trying all: `ETIMEDOUT` where the
+/// guardian has done it, `EINVAL` where somebody else has.
 fn thaw_all(wards: &[Ward]) -> io::Result<()> {
     let mut result = Ok(());
     for ward in wards.iter().rev() {
         let thawed = match ward.marker.state() {
             State::Frozen => thaw(ward),
             // By the guardian: what is frozen now, if it is, is somebody else's.
-            State::Thawed => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            State::Thawed => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
             State::Idle | State::Intent | State::NotOurs => Ok(()),
         };
         result = result.and(thawed);
@@ -210,8 +214,13 @@ fn thaw(ward: &Ward) -> io::Result<()> {
             }
             // Not frozen: by whom ever, it is over.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                let is_guardians = ward.marker.state() == State::Thawed;
                 ward.marker.set(State::Thawed);
-                return Err(error);
+                return Err(if is_guardians {
+                    io::Error::from_raw_os_error(libc::ETIMEDOUT)
+                } else {
+                    error
+                });
             }
             // Left in state FROZEN, so that the guardian goes on when we are gone.
             Err(error) if tries == 10 => return Err(error),

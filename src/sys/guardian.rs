@@ -3,14 +3,18 @@
 //! A freeze outlives the process that made it, so a SIGKILL between FIFREEZE and FITHAW would
 //! leave a `/home` frozen for ever.  The guardian is forked before the freeze and watches a pipe
 //! whose other end only the parent has: its end is the parent's death, whatever killed it.  When
-//! the deadline passes first (the parent is stopped, or a freeze takes too long), it thaws as well,
-//! and a freeze that completes late as soon as it does.
+//! the deadline passes first, it thaws what is FROZEN.  INTENT means that the parent is inside the
+//! ioctl, which may have to wait for somebody else's freeze: thawing that would hit theirs.  Once the
+//! ioctl is over the parent says so at once, unless it was stopped just there: so INTENT is thawed of
+//! a parent that is dead or stopped.
 //!
 //! It leaves only when every marker says THAWED or NOT-OURS, or after a thaw once the parent is
 //! dead; until then it keeps trying.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
@@ -52,21 +56,27 @@ pub struct Guardian {
 impl Guardian {
     /// Forks the guardian, which thaws `deadline` from now at the latest.
     ///
-    /// What `expedited` has switched on is switched off by whoever of the two comes to it last.
+    /// Both switch `expedited` off when they are done; twice does no harm.
     pub fn start(
         wards: &[Ward],
         expedited: Option<&Expedited>,
         deadline: Duration,
     ) -> io::Result<Self> {
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        let parent = Parent {
+            alive: reader,
+            stat: File::open("/proc/self/stat")?,
+        };
+        // Its buffer in the kernel is there from now on.
+        parent.is_stopped();
         let pid = ioctl::fork(|| {
-            let mut keep: Vec<BorrowedFd<'_>> = vec![reader.as_fd()];
+            let mut keep = vec![parent.alive.as_fd(), parent.stat.as_fd()];
             for ward in wards {
                 keep.extend([ward.root.as_fd(), ward.marker.as_fd()]);
             }
             keep.extend(expedited.map(AsFd::as_fd));
             ioctl::close_all_but(&keep);
-            guard(&reader, wards, deadline);
+            guard(&parent, wards, deadline);
             if let Some(expedited) = expedited {
                 expedited.restore();
             }
@@ -105,8 +115,27 @@ impl Drop for Guardian {
     }
 }
 
+/// What the child knows of its parent.
+struct Parent {
+    /// Ends when it dies.
+    alive: OwnedFd,
+    /// Its `/proc/PID/stat`.
+    stat: File,
+}
+
+impl Parent {
+    /// Whether it has been stopped, by a signal or a debugger (proc_pid_stat(5), `state`).
+    fn is_stopped(&self) -> bool {
+        let mut text = [0; 512];
+        let length = self.stat.read_at(&mut text, 0).unwrap_or(0);
+        // Its name, in brackets, may contain anything.
+        let state = text[..length].rsplit(|byte| *byte == b')').next();
+        matches!(state, Some([b' ', b'T' | b't', ..]))
+    }
+}
+
 /// The child's whole life.
-fn guard(parent: &OwnedFd, wards: &[Ward], deadline: Duration) {
+fn guard(parent: &Parent, wards: &[Ward], deadline: Duration) {
     // A session of its own, so that what a terminal sends to its processes does not reach it.
     let _ = nix::unistd::setsid();
     // Never to wait for a page that lies on what is frozen.
@@ -115,8 +144,8 @@ fn guard(parent: &OwnedFd, wards: &[Ward], deadline: Duration) {
     let mut is_thawed_by_us = vec![false; wards.len()];
     loop {
         let left = deadline.saturating_sub(started.elapsed());
-        let has_ended = wait_for_end(parent, if left.is_zero() { RETRY } else { left });
-        if has_ended && matches!(nix::unistd::read(parent, &mut [0]), Ok(1)) {
+        let has_ended = wait_for_end(&parent.alive, if left.is_zero() { RETRY } else { left });
+        if has_ended && matches!(nix::unistd::read(&parent.alive, &mut [0]), Ok(1)) {
             return;
         }
         if has_ended {
@@ -130,11 +159,13 @@ fn guard(parent: &OwnedFd, wards: &[Ward], deadline: Duration) {
         }
         if started.elapsed() >= deadline {
             for (ward, is_thawed) in wards.iter().zip(&mut is_thawed_by_us) {
+                let may_be_ours = match ward.marker.state() {
+                    State::Frozen => true,
+                    State::Intent => parent.is_stopped(),
+                    State::Idle | State::NotOurs | State::Thawed => false,
+                };
                 // Once for each: a second thaw could only hit somebody else's freeze.
-                if !*is_thawed
-                    && ward.marker.state().may_be_frozen()
-                    && ioctl::thaw(&ward.root).is_ok()
-                {
+                if !*is_thawed && may_be_ours && ioctl::thaw(&ward.root).is_ok() {
                     *is_thawed = true;
                     ward.marker.set(State::Thawed);
                 }

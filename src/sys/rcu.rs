@@ -8,7 +8,7 @@
 //!
 //! It is one switch for the whole machine, and costs an interrupt on each CPU per grace period.  So
 //! it is switched on only around the freeze, by whoever finds it off, never where CPUs are isolated
-//! from such interrupts, and the guardian switches it off if we die.
+//! from such interrupts, and only once there is a guardian, which switches it off if we die.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,29 +22,31 @@ const ISOLATED: [&str; 2] = [
     "/sys/devices/system/cpu/nohz_full",
 ];
 
-/// The switch, found off and held open.  While it is on, [`Expedited::restore`] is owed.
+/// The switch, found off and held open.  Once it is on, [`Expedited::restore`] is owed.
 #[derive(Debug)]
 pub struct Expedited(File);
 
 impl Expedited {
-    /// Switches it on, where that is ours to do.  Nothing depends on it.
-    pub fn begin() -> Option<Self> {
+    /// The switch, where it is off and ours to switch.  Nothing depends on it.
+    pub fn find_off() -> Option<Self> {
         if ISOLATED.iter().any(|file| names_a_cpu(file)) {
             return None;
         }
         let mut switch = File::options().read(true).write(true).open(SWITCH).ok()?;
         let mut value = [0; 1];
         switch.read_exact(&mut value).ok()?;
-        if value != *b"0" {
-            return None;
-        }
-        switch.write_all(b"1").ok()?;
-        Some(Self(switch))
+        (value == *b"0").then_some(Self(switch))
+    }
+
+    /// Switches it on.
+    pub fn switch_on(&self) {
+        // If this fails, freezing takes longer.
+        drop((&self.0).write_all(b"1"));
     }
 
     /// Switches it off; more than once is fine.
     pub fn restore(&self) {
-        // Nothing is wrong with leaving it on but the interrupts.
+        // If this fails, the machine has more interrupts.
         drop((&self.0).write_all(b"0"));
     }
 }
