@@ -183,7 +183,7 @@ impl<'p> Image<'p> {
         if let Err(error) = checked {
             // Then ours goes; what was made with autoclear does so by itself.
             if !device.attached().autoclear {
-                loopdev::detach_own(&device)?;
+                drop(loopdev::detach_own(&device));
             }
             return Err(error);
         }
@@ -261,7 +261,10 @@ impl<'p> Image<'p> {
 
     fn mount_volume(&self, dir: &Path, options: &Options, observer: &dyn Observer) -> Result<()> {
         if let Some(device) = self.device()? {
-            return self.mount_device(&device.path(), dir, options, observer);
+            // Kept open until it is mounted, so that its number does not become another file's.
+            if let Some(_held) = loopdev::hold(device)? {
+                return self.mount_device(&device.path(), dir, options, observer);
+            }
         }
         observer.begin(&self.attach_step());
         let device = self.bind(&self.open_image()?, false, true, observer)?;

@@ -144,12 +144,9 @@ fn find_path(path: &Path) -> Result<Behind> {
         return mounted_at(&path).map(Behind::Device);
     }
     if metadata.file_type().is_block_device() {
-        let number = u32::try_from(nix::sys::stat::minor(metadata.rdev())).unwrap_or(u32::MAX);
-        let is_loop = nix::sys::stat::major(metadata.rdev()) == u64::from(loopdev::MAJOR);
-        let device = if is_loop {
-            loopdev::status(number).doing("ask", &path)?
-        } else {
-            None
+        let device = match loopdev::number_of(metadata.rdev()) {
+            Some(number) => loopdev::status(number).doing("ask", &path)?,
+            None => None,
         };
         return device.map(Behind::Device).ok_or_else(|| Error::NotFound {
             kind: "image attached to",

@@ -84,7 +84,7 @@ impl Usage {
 ///
 /// A btrfs has an anonymous device number, so its source is looked at.
 fn is_mount_of(entry: &MountEntry, number: u32) -> bool {
-    if entry.device == (loopdev::MAJOR, number) {
+    if entry.device == (loopdev::MAJOR, loopdev::minor(number)) {
         return true;
     }
     entry.fstype == "btrfs" && is_loop_node(&entry.source, number)
@@ -93,7 +93,7 @@ fn is_mount_of(entry: &MountEntry, number: u32) -> bool {
 /// Whether a path is the device node of loop device `number`.
 #[must_use]
 pub fn is_loop_node(path: &std::path::Path, number: u32) -> bool {
-    let rdev = nix::sys::stat::makedev(u64::from(loopdev::MAJOR), u64::from(number));
+    let rdev = loopdev::device_number(number);
     std::fs::metadata(path)
         .is_ok_and(|metadata| metadata.file_type().is_block_device() && metadata.rdev() == rdev)
 }

@@ -31,7 +31,7 @@ fn prove(root: &OwnedFd, entry: &MountEntry, device: &Attached) -> Result<()> {
         is_btrfs_on(root, device.number)?
     } else {
         let stat = rustix::fs::fstat(root).doing("look at", &entry.dir)?;
-        let expected = nix::sys::stat::makedev(u64::from(loopdev::MAJOR), u64::from(device.number));
+        let expected = loopdev::device_number(device.number);
         stat.st_dev == expected && stat.st_dev != device.file.device
     };
     let is_still_bound =

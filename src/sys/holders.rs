@@ -3,11 +3,11 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use crate::sys::loopdev::{FileId, MAJOR};
+use crate::sys::loopdev::{self, FileId};
 
 /// The processes that have loop device `number` open, such as `dd, pid 12`; not this one.
 pub fn of_device(number: u32) -> Vec<String> {
-    let rdev = nix::sys::stat::makedev(u64::from(MAJOR), u64::from(number));
+    let rdev = loopdev::device_number(number);
     processes_where(|file| {
         std::fs::metadata(file)
             .is_ok_and(|metadata| metadata.file_type().is_block_device() && metadata.rdev() == rdev)

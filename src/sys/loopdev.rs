@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use linux_raw_sys::loop_device::{LO_NAME_SIZE, loop_info64};
@@ -28,6 +29,33 @@ const DIRECT_IO: u32 = 16;
 
 /// The major number of loop devices (Documentation/admin-guide/devices.txt).
 pub const MAJOR: u32 = 7;
+
+/// The minor number of `/dev/loopN`: N, unless the module's `max_part` reserves some after each for
+/// partitions (drivers/block/loop.c, `part_shift`).
+pub fn minor(number: u32) -> u32 {
+    number << part_shift()
+}
+
+/// The device number of `/dev/loopN`, as `st_rdev` has it.
+pub fn device_number(number: u32) -> u64 {
+    nix::sys::stat::makedev(MAJOR.into(), minor(number).into())
+}
+
+/// N, if that is the device number of `/dev/loopN`, and not of a partition.
+pub fn number_of(device_number: u64) -> Option<u32> {
+    let minor = u32::try_from(nix::sys::stat::minor(device_number)).ok()?;
+    let number = minor >> part_shift();
+    (self::device_number(number) == device_number).then_some(number)
+}
+
+fn part_shift() -> u32 {
+    static SHIFT: OnceLock<u32> = OnceLock::new();
+    *SHIFT.get_or_init(|| {
+        let text = std::fs::read_to_string("/sys/module/loop/parameters/max_part");
+        let most = text.ok().and_then(|text| text.trim().parse().ok());
+        most.map_or(0, |most: u32| u32::BITS - most.leading_zeros())
+    })
+}
 
 /// How many times a device that somebody else took first is replaced by another (systemd: 64).
 const TRIES: u32 = 64;
@@ -63,7 +91,7 @@ impl From<&std::fs::Metadata> for FileId {
 /// A bound loop device, as the kernel describes it.
 #[derive(Clone, Debug)]
 pub struct Attached {
-    /// N of `/dev/loopN`, which is also its minor number.
+    /// N of `/dev/loopN`.
     pub number: u32,
     /// What it is bound to.
     pub file: FileId,
@@ -236,7 +264,7 @@ impl LoopDevice {
         let lock = File::open("/dev/loop-control")?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
         let handle = control.next_free()?;
-        let number = handle.minor()?;
+        let number = handle.minor()? >> part_shift();
         let mut config = ioctl::empty_loop_config();
         config.fd = file.as_raw_fd().unsigned_abs();
         config.block_size = options.sector.unwrap_or(0);
@@ -256,8 +284,8 @@ impl LoopDevice {
         match Self::verified(&handle, number, file, options) {
             Ok(attached) => Ok(Self { handle, attached }),
             Err(error) => {
-                // Bound, but nobody is told of it.
-                handle.detach()?;
+                // Bound, but nobody is told of it; the error says more than the detaching could.
+                drop(handle.detach());
                 Err(error)
             }
         }
@@ -315,18 +343,27 @@ fn is_taken(error: &io::Error) -> bool {
     )
 }
 
+/// Opens a device that was found, so that it stays bound to what it was found with; `None` if it no
+/// longer is, and its number may be another file's by now.
+pub fn hold(attached: &Attached) -> Result<Option<Handle>> {
+    let handle = Handle::open(attached.path()).doing("open", attached.path())?;
+    match ioctl::loop_status(ioctl::borrow(&handle)) {
+        Ok(info) if Attached::from_info(attached.number, &info).file == attached.file => {
+            Ok(Some(handle))
+        }
+        Ok(_) => Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        Err(error) => Err(error).doing("ask", attached.path()),
+    }
+}
+
 /// Detaches a loop device and waits until that is true.
 ///
 /// `LOOP_CLR_FD` alone only asks: since Linux 6.11 it always waits for the last user to close.
 pub fn detach(attached: &Attached) -> Result<()> {
-    let handle = Handle::open(attached.path()).doing("open", attached.path())?;
-    // Between our look and this open the number may have got another file: never detach that.
-    match ioctl::loop_status(ioctl::borrow(&handle)) {
-        Ok(info) if Attached::from_info(attached.number, &info).file == attached.file => {}
-        Ok(_) => return Ok(()),
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(()),
-        Err(error) => return Err(error).doing("ask", attached.path()),
-    }
+    let Some(handle) = hold(attached)? else {
+        return Ok(());
+    };
     let claim = claim(attached)?;
     handle.detach().doing("detach", attached.path())?;
     drop((handle, claim));
