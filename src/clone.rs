@@ -16,7 +16,7 @@ use crate::image::{Named, NewImage, attach_for_us};
 use crate::index::Index;
 use crate::name::Name;
 use crate::plan::{Observer, Step};
-use crate::pool::lock::Lock;
+use crate::pool::lock::{self, Lock};
 use crate::pool::place::{snapshots_dir, trash_dir};
 use crate::pool::{Edit, Place, Pool, edit};
 use crate::record::{Consistency, Record};
@@ -26,7 +26,7 @@ use crate::sys::loopdev::FileId;
 use crate::sys::probe::Signature;
 use crate::trash;
 use crate::usage::Usage;
-use crate::volume::{current_record, is_in_a_pool, must_be_alone};
+use crate::volume::{current_record, is_in_a_pool};
 
 /// What is the same for all clones.
 #[derive(Clone, Copy, Debug)]
@@ -366,7 +366,7 @@ impl ToPath {
             ));
         }
         Usage::look()?.must_not_use(&what, id, None)?;
-        must_be_alone(&file, &what)?;
+        lock::lease(&file, &what)?;
         Ok(Some(file))
     }
 

@@ -74,7 +74,8 @@ pub enum Step {
     /// Remove a file.
     Remove { path: PathBuf },
     /// Remove a new image, if it is the one of this UUID: it is a part of what was not done whole.
-    TakeBack { path: PathBuf, uuid: Uuid },
+    #[serde(alias = "take-back")]
+    RemoveNew { path: PathBuf, uuid: Uuid },
     /// Remove an empty directory.
     RemoveDir { path: PathBuf },
 
@@ -175,8 +176,9 @@ impl fmt::Display for Step {
             }
             Self::MakeDir { path } => write!(f, "make the directory {}", p(path)),
             Self::Move { from, to } => write!(f, "rename {} to {}", p(from), p(to)),
-            Self::Remove { path } => write!(f, "remove {}", p(path)),
-            Self::TakeBack { path, .. } => write!(f, "take back {}", p(path)),
+            Self::Remove { path } | Self::RemoveNew { path, .. } => {
+                write!(f, "remove {}", p(path))
+            }
             Self::RemoveDir { path } => write!(f, "remove the directory {}", p(path)),
             Self::RenameVolume { from, to } => {
                 write!(f, "rename volume {from} to {to} in the index")

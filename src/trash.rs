@@ -8,6 +8,7 @@
 //! ```
 
 use jiff::Timestamp;
+use rustix::fs::OFlags;
 
 use crate::error::{Context, Error, Result};
 use crate::index::{Index, Trashed};
@@ -50,6 +51,16 @@ pub fn image_must_be_unused(
     match pool.image_id(place) {
         Ok(id) => usage.must_not_use(&place.to_string(), id, Some(&record.uuid.to_string())),
         // Nobody uses what is not there; deleting it only makes the index right again.
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Fails while anything has an image open that is to be removed for good, or a device is bound to it.
+fn image_must_be_closed(pool: &Pool, usage: &Usage, place: &Place, record: &Record) -> Result<()> {
+    image_must_be_unused(pool, usage, place, record)?;
+    match pool.open_image(place, OFlags::RDONLY | OFlags::NONBLOCK) {
+        Ok(file) => lock::lease(&file, &place.to_string()),
         Err(error) if error.errno() == Some(libc::ENOENT) => Ok(()),
         Err(error) => Err(error),
     }
@@ -221,9 +232,23 @@ impl Deletion {
         for (place, lock) in &locks {
             must_be_locked(pool, place, lock.as_ref())?;
         }
+        if self.now {
+            self.must_be_closed(pool, &edit.index)?;
+        }
         let (steps, ids) = self.plan(&edit.index, crate::time::now_in_seconds());
         edit.carry_out(&steps, observer)?;
         Ok(ids)
+    }
+
+    /// The snapshots that go with their volumes, which are not locked.
+    fn must_be_closed(&self, pool: &Pool, index: &Index) -> Result<()> {
+        let usage = Usage::look()?;
+        for name in &self.volumes {
+            for (snapshot, record) in &index.volume(name)?.snapshots {
+                image_must_be_closed(pool, &usage, &Place::snapshot(name, snapshot), record)?;
+            }
+        }
+        Ok(())
     }
 
     /// Locks the volumes and single snapshots that go, in the order of their places.  A volume's own
@@ -321,19 +346,11 @@ pub fn purge(pool: &Pool, ids: &[String], observer: &dyn Observer) -> Result<()>
     for id in ids {
         let (id, trashed) = find(&edit.index, id)?;
         let volume = &trashed.volume;
-        image_must_be_unused(
-            pool,
-            &usage,
-            &Place::TrashedVolume(id.clone()),
-            &volume.record,
-        )?;
+        let place = Place::TrashedVolume(id.clone());
+        image_must_be_closed(pool, &usage, &place, &volume.record)?;
         for (name, record) in &volume.snapshots {
-            image_must_be_unused(
-                pool,
-                &usage,
-                &Place::TrashedSnapshot(id.clone(), name.clone()),
-                record,
-            )?;
+            let place = Place::TrashedSnapshot(id.clone(), name.clone());
+            image_must_be_closed(pool, &usage, &place, record)?;
         }
         steps.extend(plan_purge(trashed, id));
     }

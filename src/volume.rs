@@ -11,12 +11,12 @@ use crate::image::{NewImage, attach_for_us};
 use crate::index::Volume;
 use crate::name::Name;
 use crate::plan::{Observer, Step};
-use crate::pool::{Edit, Place, Pool, edit};
+use crate::pool::{Edit, Place, Pool, edit, lock};
 use crate::record::{Record, XATTR};
 use crate::size::Size;
 use crate::snapshot::{self, Source};
+use crate::sys::beneath;
 use crate::sys::loopdev::FileId;
-use crate::sys::{beneath, ioctl};
 use crate::usage::Usage;
 
 /// A volume to be made.
@@ -270,7 +270,7 @@ impl Adoption {
         let device = attach_for_us(&self.file, true, None)?;
         describe_guest(&mut record, &device.path())?;
         device.close()?;
-        must_be_alone(&self.file, &shown)?;
+        lock::lease(&self.file, &shown)?;
         Moving {
             adoption: self,
             pool,
@@ -361,18 +361,6 @@ impl Moving<'_> {
         );
         let _ = rustix::fs::fchmod(self.file, Mode::from_raw_mode(before.st_mode & 0o7777));
     }
-}
-
-/// Makes sure that nothing but `file` has the image open (a lease that ends with `file`).
-pub fn must_be_alone(file: &File, what: &str) -> Result<()> {
-    ioctl::write_lease(file).map_err(|error| match error.raw_os_error() {
-        Some(libc::EAGAIN) => Error::InUse {
-            what: what.to_owned(),
-            by: vec!["something has it open".into()],
-            hint: None,
-        },
-        _ => Error::io("lease", what, error),
-    })
 }
 
 /// Whether a directory lies in any pool: an ancestor of it carries a pool's settings.

@@ -340,6 +340,24 @@ fn what_is_final_asks_and_off_a_terminal_refuses() {
 }
 
 #[test]
+fn what_somebody_reads_is_not_removed_for_good() {
+    let pool = TestPool::new();
+    pool.lovol("create home 16M --fs ext4").ok_any();
+    pool.lovol("snapshot home@a").ok_any();
+    let reader = std::fs::File::open(pool.snapshot_image("home", "a")).unwrap();
+    ensure_unchanged(&pool, || {
+        pool.lovol("delete -y -r --now home")
+            .fails(1, "home@a is in use");
+    });
+    pool.lovol("delete -r home").ok_any();
+    ensure_unchanged(&pool, || {
+        pool.lovol("purge -y home").fails(1, "in use");
+    });
+    drop(reader);
+    pool.lovol("purge -y home").ok("");
+}
+
+#[test]
 fn ranges_of_snapshots_go_by_age() {
     let pool = TestPool::new();
     pool.lovol("create home 16M --fs ext4").ok_any();

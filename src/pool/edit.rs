@@ -149,28 +149,31 @@ impl<'p> Edit<'p> {
     }
 
     /// Names new images by `name_all` and saves the index with them: all of them or none, whenever
-    /// this process dies.  Until then the index says how to take them back.
+    /// this process dies.  Until then the index has the steps that remove them.
     pub fn add_together<T>(
         &mut self,
-        take_back: Vec<Step>,
+        if_killed: Vec<Step>,
         name_all: impl FnOnce(&mut Self) -> Result<(Vec<Named>, T)>,
     ) -> Result<T> {
         let before = self.index.clone();
-        let is_one = take_back.len() == 1;
-        if !is_one {
-            self.index.intents.push(take_back);
-            self.save()?;
-        }
-        let result = name_all(self).and_then(|(named, result)| {
+        let is_one = if_killed.len() == 1;
+        let name_and_save = || {
+            if !is_one {
+                self.index.intents.push(if_killed);
+                self.save()?;
+            }
+            let (named, result) = name_all(self)?;
             self.index.intents.clone_from(&before.intents);
             self.save()?;
             named.into_iter().for_each(Named::keep);
             Ok(result)
-        });
+        };
+        let result = name_and_save();
         if result.is_err() {
             self.index = before;
             if !is_one {
-                // What the next lovol finds instead says the same.
+                // If this fails, the index on disk still has the intent, and the next lovol removes
+                // the images by it.
                 drop(self.save());
             }
         }
@@ -219,7 +222,7 @@ impl<'p> Edit<'p> {
             Step::Remove { path } => {
                 unless_done(beneath::unlink(dir, path), libc::ENOENT).doing("remove", path)
             }
-            Step::TakeBack { path, uuid } => self.apply_take_back(path, *uuid),
+            Step::RemoveNew { path, uuid } => self.remove_new(path, *uuid),
             Step::RemoveDir { path } => {
                 // Somebody else's file in it is no reason to stop; `check` names it.
                 let removed = unless_done(beneath::remove_dir(dir, path), libc::ENOTEMPTY);
@@ -253,7 +256,7 @@ impl<'p> Edit<'p> {
     }
 
     /// What was never named, or is another's by now, is left.
-    fn apply_take_back(&self, path: &Path, uuid: Uuid) -> Result<()> {
+    fn remove_new(&self, path: &Path, uuid: Uuid) -> Result<()> {
         let dir = self.pool.dir();
         if beneath::exists(dir, path).doing("look at", path)? && self.has_uuid(path, uuid)? {
             beneath::unlink(dir, path).doing("remove", path)?;

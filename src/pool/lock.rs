@@ -64,35 +64,38 @@ impl Lock {
     ///
     /// Whoever opens it meanwhile waits until we are done.
     pub fn lease(&self, what: &str) -> Result<()> {
-        let started = Instant::now();
-        loop {
-            match ioctl::write_lease(&self.0) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
-                    if started.elapsed() > GLANCE {
-                        return Err(self.in_use(what));
-                    }
-                    std::thread::sleep(Duration::from_millis(10));
+        lease(&self.0, what)
+    }
+}
+
+/// Makes sure that nothing else has the file of `file` open, and keeps it so until that is closed.
+pub fn lease(file: &File, what: &str) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        match ioctl::write_lease(file) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
+                if started.elapsed() > GLANCE {
+                    return Err(in_use(file, what));
                 }
-                Err(error) => return Err(Error::io("lease", what, error)),
+                std::thread::sleep(Duration::from_millis(10));
             }
+            Err(error) => return Err(Error::io("lease", what, error)),
         }
     }
+}
 
-    fn in_use(&self, what: &str) -> Error {
-        let by = FileId::of(&self.0)
-            .map(holders::of_file)
-            .unwrap_or_default();
-        let by = if by.is_empty() {
-            vec!["something in the kernel has it open".into()]
-        } else {
-            by
-        };
-        Error::InUse {
-            what: what.to_owned(),
-            by,
-            hint: None,
-        }
+fn in_use(file: &File, what: &str) -> Error {
+    let by = FileId::of(file).map(holders::of_file).unwrap_or_default();
+    let by = if by.is_empty() {
+        vec!["something in the kernel has it open".into()]
+    } else {
+        by
+    };
+    Error::InUse {
+        what: what.to_owned(),
+        by,
+        hint: None,
     }
 }
 

@@ -217,12 +217,13 @@ impl Pool {
     /// Another lovol may have taken the image away since its name was looked up: then that it has
     /// no such name any more is what went wrong.
     fn or_gone(&self, place: &Place, error: Error) -> Error {
-        match self.index() {
-            Ok(index) if error.errno() == Some(libc::ENOENT) => {
-                place.record_in(&index).err().unwrap_or(error)
-            }
-            _ => error,
+        if error.errno() != Some(libc::ENOENT) {
+            return error;
         }
+        let now = self.index();
+        now.and_then(|index| place.record_in(&index).map(drop))
+            .err()
+            .unwrap_or(error)
     }
 
     /// The identity of an image, without opening it.
