@@ -31,7 +31,9 @@ parsers() {
     output=$(mktemp)
     run parsers:: PROPTEST_CASES="$cases" > "$output"
     cat "$output"
-    read -r passed failures < <(sed -nE 's/^test result:.* ([0-9]+) passed; ([0-9]+) failed.*/\1 \2/p' "$output")
+    # Without such a line not even one has begun.
+    read -r passed failures < <(sed -nE 's/^test result:.* ([0-9]+) passed; ([0-9]+) failed.*/\1 \2/p' "$output") ||
+        { passed=0 failures=1 failed=1; }
     rm "$output"
     {
         printf 'tried\t%d\tinputs to parsers\n' "$(((passed + failures) * cases))"

@@ -7,7 +7,9 @@ use std::time::Duration;
 use lovol::index::Index;
 
 use super::state::{Guest, State, bytes};
-use crate::support::{Numbers, Round, TestPool, lovol, sh, wait_until};
+use crate::support::{
+    Numbers, Round, TestPool, kernel_tells_twins_apart, lovol, restore_btrfs, sh, wait_until,
+};
 
 /// Each guest mounts, replays its log, holds its files, and passes its fsck; and lovol's view of one
 /// snapshot shows the same.
@@ -60,6 +62,13 @@ fn paths(pool: &Path) -> BTreeMap<String, PathBuf> {
 
 fn into(outer: &TestPool, guest: &Guest, copy: &Path) {
     let dir = outer.dir("copy");
+    if guest.fs == "btrfs" && !kernel_tells_twins_apart() {
+        // That leaves its log alone; images whose files are known have an empty one.
+        restore_btrfs(copy, &dir);
+        must_hold(&dir, guest);
+        sh(&format!("rm -rf {} {}", dir.display(), copy.display()));
+        return;
+    }
     let (copy, shown) = (copy.display(), dir.display());
     let (option, check) = match guest.fs {
         "xfs" => ("loop,nouuid", "xfs_repair -n -f"),

@@ -65,7 +65,7 @@ pub(super) struct Bed {
     // The writers must stop before the pool goes.
     guests: Vec<Mounted>,
     fs: Guest,
-    outer: TestPool,
+    pub(super) outer: TestPool,
     pub(super) round: usize,
     /// What is attached and mounted when no verb is under way.
     pub(super) used: Vec<PathBuf>,

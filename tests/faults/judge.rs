@@ -1,8 +1,10 @@
 //! What must be so after each case.
 
+use std::path::PathBuf;
+
 use super::bed::{Bed, Before, Guest};
 use super::verbs::{Done, Opens, Verb};
-use crate::support::Finished;
+use crate::support::{Finished, kernel_tells_twins_apart, restore_btrfs};
 
 impl Bed {
     /// The verb was killed, or a call of it has failed: nothing is frozen or left, what was there
@@ -106,21 +108,41 @@ impl Bed {
 
     #[track_caller]
     fn must_mount(&self, name: &str, letter: &str) {
-        let read = "cat $TEMP/view/letter 2> /dev/null || true; umount $TEMP/view";
-        let found = if name.starts_with('.') {
+        let read = "cat $TEMP/view/letter 2> /dev/null || true";
+        let is_path = name.starts_with('.');
+        let has_twin = self.fs() == Guest::Btrfs && (is_path || name.contains('@'));
+        let found = if has_twin && !kernel_tells_twins_apart() {
+            // What is in a crash snapshot can then not be told from its origin, and lovol refuses.
+            restore_btrfs(&self.image(name), &self.outer.dir("view"));
+            self.sh(&format!("{read}; rm -r $TEMP/view/*"))
+        } else if is_path {
             // No volume: as a crash leaves it, perhaps, and beside its origin.
             let options = if self.fs() == Guest::Xfs {
                 "loop,nouuid"
             } else {
                 "loop"
             };
+            let image = self.image(name);
             self.sh(&format!(
-                "cd $POOL/yard; mount -o {options} {name} $TEMP/view; {read}"
+                "mount -o {options} {} $TEMP/view; {read}; umount $TEMP/view",
+                image.display()
             ))
         } else {
             self.lovol(&format!("mount {name} $TEMP/view")).ok("");
-            self.sh(read)
+            self.sh(&format!("{read}; umount $TEMP/view"))
         };
         assert_eq!(found, letter, "{name}");
+    }
+
+    /// Of a path, or of a snapshot.
+    #[track_caller]
+    fn image(&self, name: &str) -> PathBuf {
+        let pattern = match name.split_once('@') {
+            None => format!("../yard/{}", name.trim_start_matches("./")),
+            Some((volume, snapshot)) => format!("snapshots/{volume}/{snapshot}.img"),
+        };
+        let found = self.find(&pattern);
+        assert_eq!(found.len(), 1, "{pattern}: {found:?}");
+        found[0].clone()
     }
 }
