@@ -77,9 +77,10 @@ impl Pace {
     const LEAST: u64 = 64 << 10;
     const MOST: u64 = 1 << 30;
     /// A call that took longer is followed by a smaller one.  With 10 ms a log writer's worst stall
-    /// was 24 ms, with 4 ms 16 ms (100,000 extents, 'make bench'); the total is the same.
-    const LONG: Duration = Duration::from_millis(4);
-    const SHORT: Duration = Duration::from_millis(1);
+    /// was 24 ms, with 4 ms 16 to 20 ms, with 1.5 ms 10 to 16 ms (100,000 extents, 'make bench');
+    /// the total is the same.
+    const LONG: Duration = Duration::from_micros(1500);
+    const SHORT: Duration = Duration::from_micros(400);
 
     fn adapt(&mut self, cloned: u64, time: Duration) {
         if time > Self::LONG {
