@@ -277,6 +277,15 @@ impl<'a> Taking<'a> {
                 Error::refused(what, "the filesystem has no reflinks")
                     .with_hint("XFS (made with reflink=1) and btrfs have them")
             }
+            // Also where an allocation group has no room for more records of who shares its blocks
+            // (fs/xfs/xfs_reflink.c, `xfs_reflink_ag_has_free_space`).
+            Some(libc::ENOSPC) => Error::refused(
+                what,
+                "No space left on the pool's filesystem, or for the records of shared blocks",
+            )
+            .with_hint(
+                "delete snapshots or purge the trash; where 'df' shows space, those with the most extents ('lovol show')",
+            ),
             Some(libc::EINVAL) => Error::refused(
                 what,
                 "the kernel cloned only a part, or cannot clone this file",

@@ -31,7 +31,9 @@ impl Bed {
     /// With so many extents in the volume's image, and in a file of the subvolume.
     pub(crate) fn new(extents: u64) -> Self {
         let room = 4 * extents * BLOCK;
-        let pool = TestPool::sized(8 * GIB + room);
+        // Far more than is used: each allocation group sets room aside for the records of who shares
+        // its blocks (rmapbt), in proportion to its size, and here all share all in one of them.
+        let pool = TestPool::sized(8 * GIB + 24 * room);
         let volume = pool.dir("volume");
         let btrfs = pool.dir("btrfs");
         let subvolume = btrfs.join("home");
