@@ -127,10 +127,12 @@ impl<'a> Taking<'a> {
         let what = format!("cloning {}", self.source.name);
         self.observer.progress(&what, 0, self.size);
         let ranges = reflink::data(self.source.file, self.length_in_use());
-        let time = reflink::clone_in_use(self.source.file, self.destination, ranges, |at, time| {
+        let most = reflink::NOT_SHARED;
+        let after = |at, time| {
             self.observer.progress(&what, at, self.size);
             after(time);
-        });
+        };
+        let time = reflink::clone_in_use(self.source.file, self.destination, ranges, most, after);
         self.observer.progress(&what, self.size, self.size);
         time.map_err(|error| self.clone_error(error))
     }
@@ -142,10 +144,10 @@ impl<'a> Taking<'a> {
         mut after: impl FnMut(Duration),
     ) -> Result<Duration> {
         let ranges = ranges.map(Ok);
-        reflink::clone_in_use(self.source.file, self.destination, ranges, |_, time| {
-            after(time);
-        })
-        .map_err(|error| self.clone_error(error))
+        let most = reflink::SHARED;
+        let after = |_, time| after(time);
+        reflink::clone_in_use(self.source.file, self.destination, ranges, most, after)
+            .map_err(|error| self.clone_error(error))
     }
 
     /// What is cloned of an image in use: the last block is left to the last call, so that the

@@ -89,7 +89,8 @@ fn measure(bed: &Bed, kind: Kind, settings: &Settings) -> Vec<Run> {
     runs
 }
 
-/// How long the writer is looked at in each measurement, at least.
+/// How long the writer is looked at in each measurement, at least: a worst case depends on how long
+/// one looks.  What comes after a snapshot, with the first writes to what is shared now, counts too.
 const WINDOW: Duration = Duration::from_secs(3);
 
 /// One writer at a time, as both share one disk.
@@ -101,25 +102,31 @@ fn measure_once(bed: &Bed, kind: Kind, number: usize, is_whole: bool) -> Run {
     let name = format!("{kind}{number}");
 
     let writer = Writer::start(&bed.volume, kind);
-    let volume = cost(&writer, wait);
+    let volume = cost(&writer, WINDOW, wait);
     let single = is_whole.then(|| {
-        cost(&writer, || {
+        cost(&writer, WINDOW, || {
             clone_in_freeze(bed, &name);
             None
         })
     });
-    let lovol = cost(&writer, || Some(timed(&mut bed.lovol_snapshot(&name))));
+    let lovol = cost(&writer, WINDOW, || {
+        Some(timed(&mut bed.lovol_snapshot(&name)))
+    });
     let untracked = is_whole.then(|| {
         let name = format!("{name}-untracked");
-        cost(&writer, || {
+        cost(&writer, WINDOW, || {
             Some(timed(&mut bed.lovol_snapshot_untracked(&name)))
         })
     });
     drop(writer);
 
     let writer = Writer::start(&bed.subvolume, kind);
-    let subvolume = cost(&writer, wait);
-    let btrfs = cost(&writer, || Some(timed(&mut bed.btrfs_snapshot(&name))));
+    let subvolume = cost(&writer, WINDOW, wait);
+    // As long as at lovol, which takes its time: the disk has its moods as well.
+    let window = WINDOW.max(lovol.total);
+    let btrfs = cost(&writer, window, || {
+        Some(timed(&mut bed.btrfs_snapshot(&name)))
+    });
     drop(writer);
     Run {
         volume,
@@ -131,8 +138,12 @@ fn measure_once(bed: &Bed, kind: Kind, number: usize, is_whole: bool) -> Run {
     }
 }
 
-/// What `work` costs; it may know its own time and what it printed.
-fn cost(writer: &Writer, work: impl FnOnce() -> Option<(Duration, String)>) -> Cost {
+/// What `work` costs, looked at for so long at least; it may know its own time and what it printed.
+fn cost(
+    writer: &Writer,
+    window: Duration,
+    work: impl FnOnce() -> Option<(Duration, String)>,
+) -> Cost {
     sleep(PAUSE);
     writer.forget();
     let before = writer.count();
@@ -140,9 +151,7 @@ fn cost(writer: &Writer, work: impl FnOnce() -> Option<(Duration, String)>) -> C
     let (total, printed) = work().unwrap_or_else(|| (started.elapsed(), String::new()));
     let done = u32::try_from(writer.count() - before).unwrap();
     let rate = f64::from(done) / started.elapsed().as_secs_f64();
-    // A worst case depends on how long one looks, and what a snapshot costs comes in part after it,
-    // with the first writes to what is shared now.
-    sleep(WINDOW.saturating_sub(started.elapsed()));
+    sleep(window.saturating_sub(started.elapsed()));
     Cost {
         stall: writer.worst(),
         total,
