@@ -49,7 +49,7 @@ impl Abilities {
     /// What a pool needs and this lacks.
     pub fn lacks(&self) -> Option<&'static str> {
         if !self.reflink {
-            Some("has no reflinks")
+            Some("has no reflinks, or none of 4096 bytes")
         } else if !self.xattr {
             Some("has no user xattrs")
         } else if !self.punch_hole {

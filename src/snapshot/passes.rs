@@ -9,7 +9,6 @@
 //! Without a tracker 3 is 2 again, and the freeze takes as long as one more of it.
 
 use std::io;
-use std::iter::once;
 use std::time::Duration;
 
 use crate::error::Result;
@@ -29,6 +28,8 @@ pub struct Passes<'t, 'a> {
     takings: &'t [Taking<'a>],
     /// One for each of them that has one.
     trackers: Vec<Option<Tracker>>,
+    /// How long the last pass over all of it took, for each of them.
+    whole: Vec<Duration>,
     /// How long the instant's clone will take, by what the last pass took.
     pub expected: Duration,
 }
@@ -39,6 +40,7 @@ impl<'t, 'a> Passes<'t, 'a> {
         let mut passes = Self {
             takings,
             trackers: Vec::new(),
+            whole: vec![Duration::ZERO; takings.len()],
             expected: Duration::ZERO,
         };
         let times = passes.first()?;
@@ -132,11 +134,10 @@ impl<'t, 'a> Passes<'t, 'a> {
             trackers.iter_mut().flatten().for_each(Tracker::follow);
             share.rest_after(time);
         };
-        let length = taking.length_in_use();
-        let time = match &taken {
-            Some(written) => taking.clone_again(written.runs(length), after),
-            None => taking.clone_again(once((0, length)), after),
-        }?;
+        let time = taking.clone_again(taken.as_ref(), after)?;
+        if taken.is_none() {
+            self.whole[number] = time;
+        }
         if let (Some(tracker), Some(taken)) = (&mut self.trackers[number], taken) {
             tracker.put_back(taken);
         }
@@ -144,8 +145,8 @@ impl<'t, 'a> Passes<'t, 'a> {
     }
 
     /// The instant's clones, over what the passes have left.  Inside a freeze there is a `deadline`:
-    /// then nothing is allocated here, and nothing asked of the kernel but clones, the time, and how
-    /// many events it has counted.
+    /// then nothing is allocated here, and nothing asked of the kernel but clones, the time, and the
+    /// devices' statistics.
     ///
     /// # Errors
     /// The kernel's, with the number of the one that failed.
@@ -163,13 +164,19 @@ impl<'t, 'a> Passes<'t, 'a> {
         self.trackers.iter().any(Option::is_some)
     }
 
-    /// Whether the clones are what the images were at the instant.  To be asked after it.
-    pub fn are_right(&self) -> bool {
-        self.trackers.iter().flatten().all(Tracker::is_right)
-    }
-
-    /// Everything will be cloned again at the instant.
-    pub fn stop_tracking(&mut self) {
-        self.trackers.iter_mut().for_each(|tracker| *tracker = None);
+    /// Whether the clones are what the images were at the instant, if that is over, or will be.
+    /// Where not, everything will be cloned again at the next one.
+    pub fn are_right(&mut self) -> bool {
+        let mut are_right = true;
+        for (number, tracker) in self.trackers.iter_mut().enumerate() {
+            if tracker.as_ref().is_some_and(|tracker| !tracker.is_right()) {
+                self.takings[number]
+                    .detail("somebody else may have written to it; cloning it whole");
+                self.expected += self.whole[number];
+                *tracker = None;
+                are_right = false;
+            }
+        }
+        are_right
     }
 }

@@ -83,30 +83,14 @@ fn at_one_instant(
             })
             .map_err(|(number, error)| takings[number].clone_error(error));
     }
-    if passes.expected > limits.frozen {
-        return Err(Error::FrozenTooLong {
-            name: names(takings),
-            limit: limits.frozen,
-        });
-    }
     // What is known now is not found out in a freeze that is in vain.
-    if !passes.are_right() {
-        stop_tracking(takings, passes, "cloning all in the freeze");
-    }
+    passes.are_right();
     let frozen = freeze(takings, passes, &wards, limits)?;
     if passes.are_right() {
         return Ok(frozen);
     }
     // What was cloned may be older than the instant: all of it again, in an instant of its own.
-    stop_tracking(takings, passes, "freezing again");
     freeze(takings, passes, &wards, limits)
-}
-
-fn stop_tracking(takings: &[Taking<'_>], passes: &mut Passes<'_, '_>, instead: &str) {
-    for taking in takings {
-        taking.detail(&format!("somebody else may have written to it; {instead}"));
-    }
-    passes.stop_tracking();
 }
 
 fn freeze(
@@ -115,6 +99,12 @@ fn freeze(
     wards: &[Ward],
     limits: Limits,
 ) -> Result<Frozen> {
+    if passes.expected > limits.frozen {
+        return Err(Error::FrozenTooLong {
+            name: names(takings),
+            limit: limits.frozen,
+        });
+    }
     let mut failed = None;
     while_frozen(wards, limits, |deadline| {
         passes.clone_now(Some(deadline)).map_err(|(number, error)| {

@@ -10,6 +10,7 @@ use crate::error::{Context, Error, Result};
 use crate::image::{NewImage, attach_for_us};
 use crate::plan::Observer;
 use crate::record::Consistency;
+use crate::snapshot::dirty::Dirty;
 use crate::snapshot::share::Share;
 use crate::snapshot::tracker::Tracker;
 use crate::snapshot::{Source, Taken, Way};
@@ -17,6 +18,7 @@ use crate::sys::freeze::{Deadline, Frozen};
 use crate::sys::guardian::Ward;
 use crate::sys::loopdev::Attached;
 use crate::sys::marker::{Marker, Note};
+use crate::sys::reflink::Part;
 use crate::sys::{ioctl, reflink};
 
 /// How often what came meanwhile is cloned inside the freeze.
@@ -126,28 +128,33 @@ impl<'a> Taking<'a> {
     pub fn clone_data(&self, mut after: impl FnMut(Duration)) -> Result<Duration> {
         let what = format!("cloning {}", self.source.name);
         self.observer.progress(&what, 0, self.size);
-        let ranges = reflink::data(self.source.file, self.length_in_use());
-        let most = reflink::NOT_SHARED;
+        let parts = reflink::data(self.source.file, self.length_in_use());
         let after = |at, time| {
             self.observer.progress(&what, at, self.size);
             after(time);
         };
-        let time = reflink::clone_in_use(self.source.file, self.destination, ranges, most, after);
+        let time = reflink::clone_in_use(self.source.file, self.destination, parts, after);
         self.observer.progress(&what, self.size, self.size);
         time.map_err(|error| self.clone_error(error))
     }
 
-    /// A later pass, over some ranges of an image in use.
+    /// A later pass over an image in use: what was written, or all of it if that is not known.
     pub fn clone_again(
         &self,
-        ranges: impl Iterator<Item = (u64, u64)>,
+        written: Option<&Dirty>,
         mut after: impl FnMut(Duration),
     ) -> Result<Duration> {
-        let ranges = ranges.map(Ok);
-        let most = reflink::SHARED;
+        let (from, to, length) = (self.source.file, self.destination, self.length_in_use());
         let after = |_, time| after(time);
-        reflink::clone_in_use(self.source.file, self.destination, ranges, most, after)
-            .map_err(|error| self.clone_error(error))
+        let time = match written {
+            Some(written) => {
+                let most = reflink::most_data(from, true);
+                let part = |(at, length)| Ok(Part { at, length, most });
+                reflink::clone_in_use(from, to, written.runs(length).map(part), after)
+            }
+            None => reflink::clone_in_use(from, to, reflink::whole(from, length), after),
+        };
+        time.map_err(|error| self.clone_error(error))
     }
 
     /// What is cloned of an image in use: the last block is left to the last call, so that the

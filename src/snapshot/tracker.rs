@@ -28,7 +28,8 @@ pub struct Tracker {
     loop_number: u32,
     /// How many images are followed, this one among them.
     images: usize,
-    completions: Completions,
+    /// None once it knows nothing any more.
+    completions: Option<Completions>,
     watch: Watch,
     dirty: Dirty,
     /// The other bitmap, empty: nothing is allocated while frozen.
@@ -51,7 +52,7 @@ impl Tracker {
             loop_number: device.number,
             images,
             watch: Watch::start(image)?,
-            completions: Completions::start(device.number, images)?,
+            completions: Some(Completions::start(device.number, images)?),
             dirty: Dirty::none_of(size),
             spare: Dirty::none_of(size),
             is_lost: false,
@@ -61,8 +62,9 @@ impl Tracker {
     /// Empties the rings, which have room for some thousand records each.
     pub fn follow(&mut self) {
         let dirty = &mut self.dirty;
-        self.completions
-            .drain(|offset, length| dirty.add(offset, length));
+        if let Some(completions) = &mut self.completions {
+            completions.drain(|offset, length| dirty.add(offset, length));
+        }
     }
 
     /// What was written since the last time, to be handed back by [`Tracker::put_back`]; `None` if
@@ -71,10 +73,9 @@ impl Tracker {
     /// Does not allocate, and asks the kernel for nothing but the device's statistics.
     pub fn take(&mut self) -> Option<Dirty> {
         let dirty = &mut self.dirty;
-        let is_all = self
-            .completions
-            .drain_all(|offset, length| dirty.add(offset, length));
-        if self.is_lost || !is_all.unwrap_or(false) {
+        let completions = self.completions.as_mut().filter(|_| !self.is_lost)?;
+        let is_all = completions.drain_all(|offset, length| dirty.add(offset, length));
+        if !is_all.unwrap_or(false) {
             return None;
         }
         let spare = std::mem::replace(&mut self.spare, Dirty::none_of(0));
@@ -89,8 +90,13 @@ impl Tracker {
 
     /// Begins anew, before a pass over everything, after something was missed.
     pub fn start_over(&mut self) {
+        if self.is_lost {
+            return;
+        }
+        // The memory of the old rings first: there is only so much for all.
+        self.completions = None;
         match Completions::start(self.loop_number, self.images) {
-            Ok(completions) => self.completions = completions,
+            Ok(completions) => self.completions = Some(completions),
             Err(_) => self.lose(),
         }
     }

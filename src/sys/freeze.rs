@@ -110,9 +110,10 @@ fn attempt(
     // Without the right to lock memory the freeze is as safe, only less surely short.
     let _ = nix::sys::mman::mlockall(MlockAllFlags::MCL_CURRENT);
     let started = Instant::now();
-    let frozen = freeze_all(wards);
+    let deadline = Deadline(started + limit);
+    let frozen = freeze_all(wards, deadline);
     let at = Timestamp::now();
-    let worked = frozen.is_ok().then(|| work(Deadline(started + limit)));
+    let worked = frozen.is_ok().then(|| work(deadline));
     let thawed = thaw_all(wards);
     let time = started.elapsed();
     drop(expedited);
@@ -167,16 +168,20 @@ fn names(wards: &[Ward]) -> String {
     names.join(", ")
 }
 
-fn freeze_all(wards: &[Ward]) -> Result<(), (&Ward, io::Error)> {
+fn freeze_all(wards: &[Ward], deadline: Deadline) -> Result<(), (&Ward, io::Error)> {
     for ward in wards {
+        if !deadline.is_ahead() {
+            return Err((ward, too_late()));
+        }
         ward.marker.set(State::Intent);
         match ioctl::freeze(&ward.root) {
             Ok(()) if ward.marker.set_frozen() => {}
-            // The guardian was before us: the time is over.  If what it thawed was somebody else's
-            // freeze, which ours had waited for, then ours has come only now.
+            // The guardian was before us: we had been stopped, and the time is over.  If that was
+            // before the call, what it thawed was somebody else's freeze, and ours has come only now:
+            // so it counts as frozen until it is thawed, whatever comes.
             Ok(()) => {
-                drop(ioctl::thaw(&ward.root));
-                return Err((ward, io::Error::from_raw_os_error(libc::ETIMEDOUT)));
+                ward.marker.set(State::Frozen);
+                return Err((ward, too_late()));
             }
             Err(error) => {
                 ward.marker.set(State::NotOurs);
@@ -195,7 +200,7 @@ fn thaw_all(wards: &[Ward]) -> io::Result<()> {
         let thawed = match ward.marker.state() {
             State::Frozen => thaw(ward),
             // By the guardian: what is frozen now, if it is, is somebody else's.
-            State::Thawed => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
+            State::Thawed => Err(too_late()),
             State::Idle | State::Intent | State::NotOurs => Ok(()),
         };
         result = result.and(thawed);
@@ -216,17 +221,17 @@ fn thaw(ward: &Ward) -> io::Result<()> {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 let is_guardians = ward.marker.state() == State::Thawed;
                 ward.marker.set(State::Thawed);
-                return Err(if is_guardians {
-                    io::Error::from_raw_os_error(libc::ETIMEDOUT)
-                } else {
-                    error
-                });
+                return Err(if is_guardians { too_late() } else { error });
             }
             // Left in state FROZEN, so that the guardian goes on when we are gone.
             Err(error) if tries == 10 => return Err(error),
             Err(_) => tries += 1,
         }
     }
+}
+
+fn too_late() -> io::Error {
+    io::Error::from_raw_os_error(libc::ETIMEDOUT)
 }
 
 fn freeze_failure(name: &str, error: io::Error) -> Failure {

@@ -6,7 +6,8 @@
 //! the deadline passes first, it thaws what is FROZEN.  INTENT means that the parent is inside the
 //! ioctl, which may have to wait for somebody else's freeze: thawing that would hit theirs.  Once the
 //! ioctl is over the parent says so at once, unless it was stopped just there: so INTENT is thawed of
-//! a parent that is dead or stopped.
+//! a parent that is dead or stopped.  (One that is stopped there and was about to hear that somebody
+//! else's freeze is in the way cannot be told from one that has frozen: then theirs is thawed.)
 //!
 //! It leaves only when every marker says THAWED or NOT-OURS, or after a thaw once the parent is
 //! dead; until then it keeps trying.
@@ -141,7 +142,6 @@ fn guard(parent: &Parent, wards: &[Ward], deadline: Duration) {
     // Never to wait for a page that lies on what is frozen.
     let _ = nix::sys::mman::mlockall(MlockAllFlags::MCL_CURRENT);
     let started = Instant::now();
-    let mut is_thawed_by_us = vec![false; wards.len()];
     loop {
         let left = deadline.saturating_sub(started.elapsed());
         let has_ended = wait_for_end(&parent.alive, if left.is_zero() { RETRY } else { left });
@@ -149,7 +149,7 @@ fn guard(parent: &Parent, wards: &[Ward], deadline: Duration) {
             return;
         }
         if has_ended {
-            return thaw_for_the_dead(wards, &is_thawed_by_us);
+            return thaw_for_the_dead(wards);
         }
         if wards
             .iter()
@@ -158,15 +158,14 @@ fn guard(parent: &Parent, wards: &[Ward], deadline: Duration) {
             return;
         }
         if started.elapsed() >= deadline {
-            for (ward, is_thawed) in wards.iter().zip(&mut is_thawed_by_us) {
+            for ward in wards {
                 let may_be_ours = match ward.marker.state() {
                     State::Frozen => true,
                     State::Intent => parent.is_stopped(),
                     State::Idle | State::NotOurs | State::Thawed => false,
                 };
                 // Once for each: a second thaw could only hit somebody else's freeze.
-                if !*is_thawed && may_be_ours && ioctl::thaw(&ward.root).is_ok() {
-                    *is_thawed = true;
+                if may_be_ours && ioctl::thaw(&ward.root).is_ok() {
                     ward.marker.set(State::Thawed);
                 }
             }
@@ -192,10 +191,9 @@ pub(super) fn wait_for_end(parent: &OwnedFd, time: Duration) -> bool {
     }
 }
 
-fn thaw_for_the_dead(wards: &[Ward], is_thawed_by_us: &[bool]) {
-    for (ward, is_thawed) in wards.iter().zip(is_thawed_by_us) {
-        let is_over =
-            *is_thawed || !ward.marker.state().may_be_frozen() || thaw_persistently(&ward.root);
+fn thaw_for_the_dead(wards: &[Ward]) {
+    for ward in wards {
+        let is_over = !ward.marker.state().may_be_frozen() || thaw_persistently(&ward.root);
         if is_over {
             ward.marker.set(State::Thawed);
             ward.marker.remove();

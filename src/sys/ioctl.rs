@@ -112,15 +112,22 @@ pub fn block_size_bytes(device: impl AsFd) -> io::Result<u64> {
     Ok(bytes)
 }
 
+/// The number of extents of a file, where the filesystem keeps count: XFS does
+/// (`FS_IOC_FSGETXATTR`, fsx_nextents).
+pub fn counted_extents(file: impl AsFd) -> Option<u64> {
+    let count = attributes(file).ok()?.fsx_nextents;
+    (count > 0).then_some(count.into())
+}
+
 /// The number of extents of a file.
 ///
-/// XFS keeps count (`FS_IOC_FSGETXATTR`, fsx_nextents).  Elsewhere `FIEMAP` counts, dirty pages
+/// Where the filesystem does not keep count, `FIEMAP` counts, dirty pages
 /// written back first; it looks every extent of a reflinked file up in the reference counts, which
 /// for 100,000 of them holds up whoever writes for a third of a second.
 pub fn extent_count(file: impl AsFd) -> io::Result<u64> {
-    match attributes(&file) {
-        Ok(attributes) if attributes.fsx_nextents > 0 => Ok(u64::from(attributes.fsx_nextents)),
-        _ => count_by_fiemap(file),
+    match counted_extents(&file) {
+        Some(count) => Ok(count),
+        None => count_by_fiemap(file),
     }
 }
 

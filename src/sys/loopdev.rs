@@ -190,16 +190,23 @@ fn is_bound(number: u32) -> bool {
     Path::new(&format!("/sys/block/loop{number}/loop")).exists()
 }
 
+/// Opens loop device `number` to ask it, if it may be bound.
+fn open(number: u32) -> io::Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    match rustix::fs::open(device_path(number), flags, Mode::empty()) {
+        Ok(device) => Ok(Some(device.into())),
+        // In rundown: not bound.
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        // In a container the node may be missing, and the device bound all the same.
+        Err(rustix::io::Errno::NOENT) if !is_bound(number) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What loop device `number` is bound to, if it is.
 pub fn status(number: u32) -> io::Result<Option<Attached>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let device = match rustix::fs::open(device_path(number), flags, Mode::empty()) {
-        Ok(device) => device,
-        // In rundown: not bound.
-        Err(rustix::io::Errno::NXIO) => return Ok(None),
-        // In a container the node may be missing, and the device bound all the same.
-        Err(rustix::io::Errno::NOENT) if !is_bound(number) => return Ok(None),
-        Err(error) => return Err(error.into()),
+    let Some(device) = open(number)? else {
+        return Ok(None);
     };
     match ioctl::loop_status(&device) {
         Ok(info) => Ok(Some(Attached::from_info(number, &info))),
@@ -345,11 +352,15 @@ fn is_taken(error: &io::Error) -> bool {
 
 /// Opens a device that was found, so that it stays bound to what it was found with; `None` if it no
 /// longer is, and its number may be another file's by now.
-pub fn hold(attached: &Attached) -> Result<Option<Handle>> {
-    let handle = Handle::open(attached.path()).doing("open", attached.path())?;
-    match ioctl::loop_status(ioctl::borrow(&handle)) {
+pub fn hold(attached: &Attached) -> Result<Option<File>> {
+    // Not for writing, which may be forbidden while it is mounted, and which udev answers by looking
+    // at the device again.
+    let Some(device) = open(attached.number).doing("open", attached.path())? else {
+        return Ok(None);
+    };
+    match ioctl::loop_status(&device) {
         Ok(info) if Attached::from_info(attached.number, &info).file == attached.file => {
-            Ok(Some(handle))
+            Ok(Some(device))
         }
         Ok(_) => Ok(None),
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
@@ -361,12 +372,13 @@ pub fn hold(attached: &Attached) -> Result<Option<Handle>> {
 ///
 /// `LOOP_CLR_FD` alone only asks: since Linux 6.11 it always waits for the last user to close.
 pub fn detach(attached: &Attached) -> Result<()> {
-    let Some(handle) = hold(attached)? else {
+    let Some(held) = hold(attached)? else {
         return Ok(());
     };
     let claim = claim(attached)?;
+    let handle = Handle::open(attached.path()).doing("open", attached.path())?;
     handle.detach().doing("detach", attached.path())?;
-    drop((handle, claim));
+    drop((handle, held, claim));
     wait_until_gone(attached)
 }
 

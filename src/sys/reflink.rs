@@ -38,23 +38,32 @@ pub fn clone_in_steps(
     Ok(())
 }
 
-/// Clones ranges of `source`, which may be written meanwhile, in small calls of at most `most` bytes.
-/// Calls `after` after each with where it has got to, and how long the call took.  Returns how long
-/// all calls took.
+/// A part of a file that is to be cloned while it is in use.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Where it begins, in bytes.
+    pub at: u64,
+    /// How long it is.
+    pub length: u64,
+    /// The most that one call is to clone.
+    pub most: u64,
+}
+
+/// Clones parts of `source`, which may be written meanwhile, in small calls.  Calls `after` after each
+/// with where it has got to, and how long the call took.  Returns how long all calls took.
 pub fn clone_in_use(
     source: &File,
     destination: &File,
-    ranges: impl Iterator<Item = io::Result<(u64, u64)>>,
-    most: u64,
+    parts: impl Iterator<Item = io::Result<Part>>,
     mut after: impl FnMut(u64, Duration),
 ) -> io::Result<Duration> {
-    let mut pace = Pace::new(most);
+    let mut pace = Pace::default();
     let mut sum = Duration::ZERO;
-    for range in ranges {
-        let (mut at, length) = range?;
-        let end = at + length;
+    for part in parts {
+        let Part { at, length, most } = part?;
+        let (mut at, end) = (at, at + length);
         while at < end {
-            let now = pace.step.min(end - at);
+            let now = pace.step.min(most).min(end - at);
             let started = Instant::now();
             ioctl::clone_range(source, destination, at, now)?;
             let time = started.elapsed();
@@ -67,13 +76,21 @@ pub fn clone_in_use(
     Ok(sum)
 }
 
-/// The most that one call clones, of what is not shared yet: where every block is an extent, 512 of
-/// them, 30 ms.  Large extents would allow more, but nobody knows how large the next ones are.
-pub const NOT_SHARED: u64 = 2 << 20;
+/// The most that one call clones of data, by whether it is shared already: where every block is an
+/// extent, 512 or 2048 of them, 30 ms or 1.5 ms.  With 1 GiB a writer waited for 190 ms, when a sparse
+/// part of an image with 1,000,000 extents was followed by a dense one.
+///
+/// Where so few are all there are, no call can be that long.
+pub fn most_data(source: &File, is_shared: bool) -> u64 {
+    let extents = if is_shared { 2048 } else { 512 };
+    match ioctl::counted_extents(source) {
+        Some(count) if count <= extents => HOLES,
+        _ => extents * BLOCK,
+    }
+}
 
-/// The same of what is shared already: 2048 extents, 1.5 ms.  With 1 GiB a writer waited for 190 ms,
-/// when a sparse part of an image with 1,000,000 extents was followed by a dense one.
-pub const SHARED: u64 = 8 << 20;
+/// The most that one call clones of what has no extents.
+const HOLES: u64 = 1 << 30;
 
 /// How much one call clones while the source is in use.
 ///
@@ -81,23 +98,15 @@ pub const SHARED: u64 = 8 << 20;
 /// is depends on the extents, of which 4 MiB can hold one or a thousand: so the clock decides.
 struct Pace {
     step: u64,
-    most: u64,
 }
 
 impl Pace {
-    const LEAST: u64 = 64 << 10;
+    const LEAST: u64 = 128 << 10;
     /// A call that took longer is followed by a smaller one.  With 10 ms a log writer's worst stall
     /// was 24 ms, with 4 ms 16 to 20 ms, with 1.5 ms 10 to 16 ms (100,000 extents, 'make bench');
     /// the total is the same.
     const LONG: Duration = Duration::from_micros(1500);
     const SHORT: Duration = Duration::from_micros(400);
-
-    fn new(most: u64) -> Self {
-        Self {
-            step: 256 << 10,
-            most,
-        }
-    }
 
     fn adapt(&mut self, cloned: u64, time: Duration) {
         if time > Self::LONG {
@@ -105,23 +114,67 @@ impl Pace {
             let times = time.as_micros() / Self::LONG.as_micros() + 1;
             let right = cloned / u64::try_from(times).unwrap_or(u64::MAX);
             self.step = right.next_power_of_two().max(Self::LEAST);
-        } else if time < Self::SHORT && cloned == self.step {
-            self.step = (self.step * 2).min(self.most);
+        } else if time < Self::SHORT && cloned >= self.step {
+            self.step = (self.step * 2).min(HOLES);
         }
     }
 }
 
-/// The ranges of the first `length` bytes that have data (`lseek(2)`, `SEEK_DATA`), in whole blocks,
-/// so that a clone stays aligned whatever the holes are.
-pub fn data(file: &File, length: u64) -> impl Iterator<Item = io::Result<(u64, u64)>> {
-    let mut at = 0;
+impl Default for Pace {
+    fn default() -> Self {
+        Self { step: 256 << 10 }
+    }
+}
+
+/// The parts of the first `length` bytes that have data (`lseek(2)`, `SEEK_DATA`), in whole blocks, so
+/// that a clone stays aligned whatever the holes are.
+pub fn data(file: &File, length: u64) -> impl Iterator<Item = io::Result<Part>> {
+    let most = most_data(file, false);
+    let runs = runs(file, length).filter(|run| !matches!(run, Ok((_, _, false))));
+    runs.map(move |run| run.map(|(at, length, _)| Part { at, length, most }))
+}
+
+/// All of the first `length` bytes: data that is shared already, for the most part, and holes.
+pub fn whole(file: &File, length: u64) -> impl Iterator<Item = io::Result<Part>> {
+    let most = most_data(file, true);
+    runs(file, length).map(move |run| {
+        run.map(|(at, length, is_data)| Part {
+            at,
+            length,
+            most: if is_data { most } else { HOLES },
+        })
+    })
+}
+
+/// Runs of data and of holes in turn: offset, length, and whether there is data.
+fn runs(file: &File, length: u64) -> impl Iterator<Item = io::Result<(u64, u64, bool)>> {
+    let (mut at, mut data) = (0, None);
     std::iter::from_fn(move || {
-        let found = next_data(file, at, length).transpose()?;
-        Some(found.map(|(from, to)| {
-            let from = from - from % BLOCK;
-            at = to.next_multiple_of(BLOCK).min(length);
-            (from, at - from)
-        }))
+        if at >= length {
+            return None;
+        }
+        let (from, to) = match data.take() {
+            Some(found) => found,
+            None => match next_data(file, at, length) {
+                Ok(Some((from, to))) => (
+                    (from - from % BLOCK).max(at),
+                    to.next_multiple_of(BLOCK).min(length),
+                ),
+                Ok(None) => (length, length),
+                Err(error) => {
+                    at = length;
+                    return Some(Err(error));
+                }
+            },
+        };
+        let start = at;
+        if from > at {
+            data = Some((from, to));
+            at = from;
+            return Some(Ok((start, from - start, false)));
+        }
+        at = to;
+        Some(Ok((start, to - start, true)))
     })
 }
 
