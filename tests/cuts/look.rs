@@ -34,7 +34,10 @@ pub(super) fn into_all(outer: &TestPool, pool: &Path, state: &State, numbers: &m
         let at = |words: &str| lovol(words).env("LOVOL_POOL", pool);
         at(&format!("mount {name}")).arg(&dir).ok("");
         must_hold(&dir, &state.0[name]);
-        at("umount").arg(&dir).ok("");
+        // Whoever looks at what others have open may keep it for a moment.
+        wait_until("the view is unmounted", Duration::from_secs(60), || {
+            at("umount").arg(&dir).finish().code() == Some(0)
+        });
     }
 }
 
