@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::{
-    Finished, Lovol, Moment, Running, TestPool, Thaw, Trace, Writer, children, ensure_state,
+    Finished, Lovol, Moment, Running, TO_AIM, TestPool, Thaw, Trace, Writer, children, ensure_state,
     ensure_unchanged, leave_others, state, strike, wait_until,
 };
 
@@ -36,7 +36,8 @@ impl Home {
         let pool = TestPool::new();
         pool.dir("run");
         let dir = pool.mounted("home", size_and_options);
-        let thaw = Thaw::later(&dir, TOO_LONG * 2);
+        // Until a shot has hit, as well.
+        let thaw = Thaw::later(&dir, TO_AIM + TOO_LONG * 2);
         let writer = Writer::start(&dir);
         Self {
             writer,
