@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::{
-    Finished, Lovol, Moment, Running, TO_AIM, TestPool, Thaw, Trace, Writer, children, ensure_state,
-    ensure_unchanged, leave_others, state, strike, wait_until,
+    Finished, Lovol, Moment, Running, TO_AIM, TestPool, Thaw, Trace, Writer, children,
+    ensure_state, ensure_unchanged, leave_others, state, strike, wait_until,
 };
 
 /// The guardian thaws a moment after it notices, whatever the machine has to do besides.
