@@ -24,7 +24,7 @@ function __fish_lovol_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c lovol -n "__fish_lovol_needs_command" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_needs_command" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_needs_command" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_needs_command" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -54,7 +54,7 @@ complete -c lovol -n "__fish_lovol_needs_command" -f -a "undelete" -d 'Bring a d
 complete -c lovol -n "__fish_lovol_needs_command" -f -a "purge" -d 'Remove deleted volumes for good, with their snapshots'
 complete -c lovol -n "__fish_lovol_needs_command" -f -a "check" -d 'Check the pool: index, images, their records and the kernel\'s state against each other'
 complete -c lovol -n "__fish_lovol_using_subcommand init" -l loop -d 'Put the pool on an XFS image of this size, or grow that image by +SIZE' -r
-complete -c lovol -n "__fish_lovol_using_subcommand init" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand init" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand init" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand init" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -73,7 +73,7 @@ none\t''"
 complete -c lovol -n "__fish_lovol_using_subcommand create" -l label -d 'The filesystem\'s label' -r
 complete -c lovol -n "__fish_lovol_using_subcommand create" -l mkfs-options -d 'More options for mkfs, separated by blanks' -r
 complete -c lovol -n "__fish_lovol_using_subcommand create" -l from -d 'Take this image in' -r -F
-complete -c lovol -n "__fish_lovol_using_subcommand create" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand create" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand create" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand create" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -86,7 +86,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand create" -s y -l yes -d 'Answ
 complete -c lovol -n "__fish_lovol_using_subcommand create" -s q -l quiet -d 'Print nothing but errors and warnings'
 complete -c lovol -n "__fish_lovol_using_subcommand create" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lovol -n "__fish_lovol_using_subcommand attach" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand attach" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand attach" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand attach" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -97,7 +97,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand attach" -s y -l yes -d 'Answ
 complete -c lovol -n "__fish_lovol_using_subcommand attach" -s q -l quiet -d 'Print nothing but errors and warnings'
 complete -c lovol -n "__fish_lovol_using_subcommand attach" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand attach" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lovol -n "__fish_lovol_using_subcommand detach" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand detach" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand detach" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand detach" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -109,7 +109,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand detach" -s q -l quiet -d 'Pr
 complete -c lovol -n "__fish_lovol_using_subcommand detach" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand detach" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c lovol -n "__fish_lovol_using_subcommand mount" -s o -l options -d 'Mount options, separated by commas, as for mount(8)' -r
-complete -c lovol -n "__fish_lovol_using_subcommand mount" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand mount" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand mount" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand mount" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -120,7 +120,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand mount" -s y -l yes -d 'Answe
 complete -c lovol -n "__fish_lovol_using_subcommand mount" -s q -l quiet -d 'Print nothing but errors and warnings'
 complete -c lovol -n "__fish_lovol_using_subcommand mount" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand mount" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lovol -n "__fish_lovol_using_subcommand umount" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand umount" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand umount" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand umount" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -131,7 +131,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand umount" -s y -l yes -d 'Answ
 complete -c lovol -n "__fish_lovol_using_subcommand umount" -s q -l quiet -d 'Print nothing but errors and warnings'
 complete -c lovol -n "__fish_lovol_using_subcommand umount" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand umount" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lovol -n "__fish_lovol_using_subcommand unmount" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand unmount" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand unmount" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand unmount" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -145,7 +145,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand unmount" -s h -l help -d 'Pr
 complete -c lovol -n "__fish_lovol_using_subcommand snapshot" -l max-freeze -d 'Freeze for so long at most' -r
 complete -c lovol -n "__fish_lovol_using_subcommand snapshot" -l if-late -d 'What to do when freezing would take longer than that' -r -f -a "fail\t'Thaw, and take no snapshot'
 crash\t'Thaw, and take it unfrozen'"
-complete -c lovol -n "__fish_lovol_using_subcommand snapshot" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand snapshot" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand snapshot" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand snapshot" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -157,7 +157,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand snapshot" -s y -l yes -d 'An
 complete -c lovol -n "__fish_lovol_using_subcommand snapshot" -s q -l quiet -d 'Print nothing but errors and warnings'
 complete -c lovol -n "__fish_lovol_using_subcommand snapshot" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand snapshot" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lovol -n "__fish_lovol_using_subcommand clone" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand clone" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand clone" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand clone" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -189,7 +189,7 @@ extents\t''
 frozen-ms\t''
 image\t''
 deleted\t''"
-complete -c lovol -n "__fish_lovol_using_subcommand list" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand list" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand list" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand list" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -223,7 +223,7 @@ extents\t''
 frozen-ms\t''
 image\t''
 deleted\t''"
-complete -c lovol -n "__fish_lovol_using_subcommand ls" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand ls" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand ls" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand ls" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -240,7 +240,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand ls" -s y -l yes -d 'Answer q
 complete -c lovol -n "__fish_lovol_using_subcommand ls" -s q -l quiet -d 'Print nothing but errors and warnings'
 complete -c lovol -n "__fish_lovol_using_subcommand ls" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lovol -n "__fish_lovol_using_subcommand show" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand show" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand show" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand show" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -251,7 +251,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand show" -s y -l yes -d 'Answer
 complete -c lovol -n "__fish_lovol_using_subcommand show" -s q -l quiet -d 'Print nothing but errors and warnings'
 complete -c lovol -n "__fish_lovol_using_subcommand show" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lovol -n "__fish_lovol_using_subcommand rename" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand rename" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand rename" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand rename" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -262,7 +262,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand rename" -s y -l yes -d 'Answ
 complete -c lovol -n "__fish_lovol_using_subcommand rename" -s q -l quiet -d 'Print nothing but errors and warnings'
 complete -c lovol -n "__fish_lovol_using_subcommand rename" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand rename" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lovol -n "__fish_lovol_using_subcommand delete" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand delete" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand delete" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand delete" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -276,7 +276,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand delete" -s q -l quiet -d 'Pr
 complete -c lovol -n "__fish_lovol_using_subcommand delete" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c lovol -n "__fish_lovol_using_subcommand undelete" -l as -d 'Bring it back under this name' -r
-complete -c lovol -n "__fish_lovol_using_subcommand undelete" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand undelete" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand undelete" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand undelete" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -287,7 +287,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand undelete" -s y -l yes -d 'An
 complete -c lovol -n "__fish_lovol_using_subcommand undelete" -s q -l quiet -d 'Print nothing but errors and warnings'
 complete -c lovol -n "__fish_lovol_using_subcommand undelete" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand undelete" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lovol -n "__fish_lovol_using_subcommand purge" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand purge" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand purge" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand purge" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'
@@ -299,7 +299,7 @@ complete -c lovol -n "__fish_lovol_using_subcommand purge" -s y -l yes -d 'Answe
 complete -c lovol -n "__fish_lovol_using_subcommand purge" -s q -l quiet -d 'Print nothing but errors and warnings'
 complete -c lovol -n "__fish_lovol_using_subcommand purge" -s v -l verbose -d 'Show each step on stderr'
 complete -c lovol -n "__fish_lovol_using_subcommand purge" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c lovol -n "__fish_lovol_using_subcommand check" -l pool -d 'Use the pool in this directory' -r -F
+complete -c lovol -n "__fish_lovol_using_subcommand check" -l pool -d 'Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]' -r -F
 complete -c lovol -n "__fish_lovol_using_subcommand check" -l wait -d 'Wait so long for what another process has locked or frozen' -r
 complete -c lovol -n "__fish_lovol_using_subcommand check" -l color -d 'Use colours' -r -f -a "auto\t'On a terminal, unless `$NO_COLOR` is set'
 always\t'Always'

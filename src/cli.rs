@@ -42,8 +42,9 @@ Examples:
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
-    /// Use the pool in this directory
-    #[arg(long, global = true, value_name = "DIR", env = "LOVOL_POOL", default_value = crate::pool::DEFAULT_DIR)]
+    /// Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]
+    // Not by clap's `env`: a usage line would then show --pool as if it had been typed.
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = default_pool(), hide_default_value = true)]
     pub pool: PathBuf,
 
     /// Wait so long for what another process has locked or frozen
@@ -73,6 +74,11 @@ pub struct Globals {
     /// Use colours
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     pub color: Color,
+}
+
+fn default_pool() -> PathBuf {
+    let dir = std::env::var_os("LOVOL_POOL").filter(|dir| !dir.is_empty());
+    dir.map_or_else(|| crate::pool::DEFAULT_DIR.into(), PathBuf::from)
 }
 
 /// The whole command line, for man pages and completions.

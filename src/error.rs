@@ -252,6 +252,9 @@ impl Error {
 
 fn io_hint(action: &str, on: &str, source: &io::Error) -> Option<String> {
     match source.raw_os_error()? {
+        libc::ENOSPC if action == "allocate" => Some(
+            "there is not so much free: take a smaller size or, for a new pool, --sparse".into(),
+        ),
         libc::ENOSPC | libc::EDQUOT => {
             Some("that filesystem is full; in a pool, delete snapshots or purge the trash".into())
         }
