@@ -137,6 +137,13 @@ pub enum Error {
         /// Whether repairing mends one of them.
         is_mendable: bool,
     },
+    /// Some of several things were done, and stay.
+    Partly {
+        /// What was done, such as `/mnt/a was unmounted`.
+        done: String,
+        /// Why the next was not.
+        why: Box<Error>,
+    },
     /// Some of several steps were done, could not be taken back, and are finished by the next lovol.
     Unfinished {
         /// Why the others were not done.
@@ -150,7 +157,7 @@ impl Error {
         match self {
             Self::Usage { .. } => 2,
             Self::Locked { .. } => 3,
-            Self::Unfinished { .. } => 4,
+            Self::Partly { .. } | Self::Unfinished { .. } => 4,
             _ => 1,
         }
     }
@@ -195,6 +202,7 @@ impl Error {
             Self::Wrong { is_mendable, .. } => is_mendable.then(|| {
                 "'lovol check --repair' mends what can be mended without touching an image".into()
             }),
+            Self::Partly { why, .. } => why.hint(),
             Self::Unfinished { .. } => Some(
                 "any command that changes the pool goes on with it, such as 'lovol check --repair'"
                     .into(),
@@ -346,6 +354,7 @@ impl fmt::Display for Error {
             }
             Self::Wrong { findings: 1, .. } => f.write_str("1 thing is wrong"),
             Self::Wrong { findings, .. } => write!(f, "{findings} things are wrong"),
+            Self::Partly { done, why } => write!(f, "{why}; {}", printable(done)),
             Self::Unfinished { why } => {
                 write!(f, "{why}; what was done until then could not be taken back")
             }
@@ -357,7 +366,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::Unfinished { why } => Some(why),
+            Self::Partly { why, .. } | Self::Unfinished { why } => Some(why),
             _ => None,
         }
     }

@@ -444,9 +444,15 @@ impl<'p> Image<'p> {
         for (number, dir) in dirs.iter().enumerate() {
             observer.begin(&Step::Unmount { dir: dir.clone() });
             let unmounted = self.must_be_on_top(dir).and_then(|()| mount::unmount(dir));
-            unmounted.map_err(|why| match number {
-                0 => why,
-                _ => Error::Unfinished { why: Box::new(why) },
+            unmounted.map_err(|why| match dirs.get(..number) {
+                None | Some([]) => why,
+                Some(done) => {
+                    let done: Vec<String> = done.iter().map(|dir| show_path(dir)).collect();
+                    Error::Partly {
+                        done: format!("{} was unmounted", done.join(", ")),
+                        why: Box::new(why),
+                    }
+                }
             })?;
         }
         let after = match Usage::look() {

@@ -269,6 +269,19 @@ fn rename_moves_the_image_and_its_snapshots() {
 }
 
 #[test]
+fn of_several_mounts_it_says_which_are_unmounted_if_one_is_busy() {
+    let pool = TestPool::new();
+    let first = pool.mounted("home", "64M --fs ext4");
+    let last = pool.dir("last");
+    pool.lovol("mount home").arg(&last).ok("");
+    let busy = std::fs::File::create(first.join("busy")).unwrap();
+    let said = pool.lovol("umount home").fails(4, "last was unmounted");
+    assert!(said.contains("fuser -vm"), "{said}");
+    drop(busy);
+    pool.lovol("umount home").ok("");
+}
+
+#[test]
 fn a_deleted_volume_comes_back_with_all_its_snapshots() {
     let pool = TestPool::new();
     let dir = pool.dir("m");
