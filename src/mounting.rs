@@ -444,16 +444,7 @@ impl<'p> Image<'p> {
         for (number, dir) in dirs.iter().enumerate() {
             observer.begin(&Step::Unmount { dir: dir.clone() });
             let unmounted = self.must_be_on_top(dir).and_then(|()| mount::unmount(dir));
-            unmounted.map_err(|why| match dirs.get(..number) {
-                None | Some([]) => why,
-                Some(done) => {
-                    let done: Vec<String> = done.iter().map(|dir| show_path(dir)).collect();
-                    Error::Partly {
-                        done: format!("{} was unmounted", done.join(", ")),
-                        why: Box::new(why),
-                    }
-                }
-            })?;
+            unmounted.map_err(|why| after_unmounting(dirs.split_at(number).0, why))?;
         }
         let after = match Usage::look() {
             Ok(after) => after,
@@ -474,6 +465,20 @@ impl<'p> Image<'p> {
             }
         }
         Ok(())
+    }
+}
+
+/// The error, with what was done before it.
+fn after_unmounting(done: &[PathBuf], why: Error) -> Error {
+    let shown: Vec<String> = done.iter().map(|dir| show_path(dir)).collect();
+    let verb = match done.len() {
+        0 => return why,
+        1 => "was",
+        _ => "were",
+    };
+    Error::Partly {
+        done: format!("{} {verb} unmounted", shown.join(", ")),
+        why: Box::new(why),
     }
 }
 

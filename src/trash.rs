@@ -57,6 +57,8 @@ pub fn image_must_be_unused(
 }
 
 /// Fails while anything has an image open that is to be removed for good, or a device is bound to it.
+///
+/// Asked for each, and not kept: a volume may have more snapshots than a process may have files.
 fn image_must_be_closed(pool: &Pool, usage: &Usage, place: &Place, record: &Record) -> Result<()> {
     image_must_be_unused(pool, usage, place, record)?;
     match pool.open_image(place, OFlags::RDONLY | OFlags::NONBLOCK) {

@@ -130,7 +130,7 @@ impl Bed {
             });
             frozen.unwrap();
             // Otherwise a lovol would freeze again, and so do we.
-            if passes.are_right() {
+            if !passes.distrust() {
                 return maps.unwrap();
             }
         }
@@ -223,16 +223,13 @@ fn what_somebody_else_hides_is_cloned_all_the_same() {
         ioctl(EVENT, 0x40042408, $program + 0) or die $!; # PERF_EVENT_IOC_SET_BPF
         open READY, ">hidden";
         sleep' "#;
-    if !can_track() {
-        // Then there is nothing to be hidden.
-        return;
-    }
     let _alone = HIDING.lock();
     let bed = Bed::new("xfs");
     let fio = bed.set_to_work();
-    let hidden = bed.pool.start(&format!("cd $TEMP; {HIDE}"));
+    // Where nothing can be followed there is nothing to hide, and the clone is the image as well.
+    let hidden = can_track().then(|| bed.pool.start(&format!("cd $TEMP; {HIDE}")));
     wait_until("it is hidden", Duration::from_secs(20), || {
-        bed.pool.temp().join("hidden").exists()
+        hidden.is_none() || bed.pool.temp().join("hidden").exists()
     });
     for _ in 0..3 {
         let (image, clone) = bed.maps_while_frozen();

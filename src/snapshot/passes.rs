@@ -164,19 +164,19 @@ impl<'t, 'a> Passes<'t, 'a> {
         self.trackers.iter().any(Option::is_some)
     }
 
-    /// Whether the clones are what the images were at the instant, if that is over, or will be.
-    /// Where not, everything will be cloned again at the next one.
-    pub fn are_right(&mut self) -> bool {
-        let mut are_right = true;
+    /// Follows no image any more that somebody else may have written to: all of it is cloned at the
+    /// next instant.  Whether there is one; if there was an instant already, its clone is of no use.
+    pub fn distrust(&mut self) -> bool {
+        let mut is_any = false;
         for (number, tracker) in self.trackers.iter_mut().enumerate() {
             if tracker.as_ref().is_some_and(|tracker| !tracker.is_right()) {
                 self.takings[number]
                     .detail("somebody else may have written to it; cloning it whole");
                 self.expected += self.whole[number];
                 *tracker = None;
-                are_right = false;
+                is_any = true;
             }
         }
-        are_right
+        is_any
     }
 }

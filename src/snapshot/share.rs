@@ -1,8 +1,8 @@
 //! The guest's share of the time while its image is cloned in use.
 //!
 //! Each clone call holds the image's lock, and the guest's writes wait for it.  One call after the
-//! other would leave it no time between them; so whenever the guest does something, we rest for half as
-//! long again as we have worked: as long left a writer of single blocks, each synced, 45 % of its
+//! other would leave it no time between them; so whenever the guest does something, we rest for half
+//! as long again as we have worked: as long left a writer of single blocks, each synced, 45 % of its
 //! writes, and it is to keep half.  A guest that does nothing is not waited for.
 
 use std::fs::File;

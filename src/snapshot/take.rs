@@ -84,9 +84,9 @@ fn at_one_instant(
             .map_err(|(number, error)| takings[number].clone_error(error));
     }
     // What is known now is not found out in a freeze that is in vain.
-    passes.are_right();
+    passes.distrust();
     let frozen = freeze(takings, passes, &wards, limits)?;
-    if passes.are_right() {
+    if !passes.distrust() {
         return Ok(frozen);
     }
     // What was cloned may be older than the instant: all of it again, in an instant of its own.

@@ -18,7 +18,6 @@ use crate::sys::freeze::{Deadline, Frozen};
 use crate::sys::guardian::Ward;
 use crate::sys::loopdev::Attached;
 use crate::sys::marker::{Marker, Note};
-use crate::sys::reflink::Part;
 use crate::sys::{ioctl, reflink};
 
 /// How often what came meanwhile is cloned inside the freeze.
@@ -148,8 +147,8 @@ impl<'a> Taking<'a> {
         let after = |_, time| after(time);
         let time = match written {
             Some(written) => {
-                let most = reflink::most_data(from, true);
-                let part = |(at, length)| Ok(Part { at, length, most });
+                let most = reflink::most_data(from, false);
+                let part = |(at, length)| Ok(reflink::Part { at, length, most });
                 reflink::clone_in_use(from, to, written.runs(length).map(part), after)
             }
             None => reflink::clone_in_use(from, to, reflink::whole(from, length), after),

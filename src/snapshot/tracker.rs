@@ -28,7 +28,7 @@ pub struct Tracker {
     loop_number: u32,
     /// How many images are followed, this one among them.
     images: usize,
-    /// None once it knows nothing any more.
+    /// None where it could not begin anew.
     completions: Option<Completions>,
     watch: Watch,
     dirty: Dirty,

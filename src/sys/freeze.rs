@@ -1,8 +1,9 @@
 //! Freezing filesystems for the time of one piece of work, and never for longer.
 //!
 //! Between FIFREEZE and FITHAW there are only the work (clone ioctls, and reads of a device's
-//! statistics) and looks at the clock: no allocation, no output, no open.  Whatever would wait for the frozen filesystem (a page of this
-//! program, a log) is made ready before; signals wait until after.
+//! statistics) and looks at the clock: no allocation, no output, no open.  Whatever would wait for
+//! the frozen filesystem (a page of this program, a log) is made ready before; signals wait until
+//! after.
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -121,9 +121,9 @@ pub fn counted_extents(file: impl AsFd) -> Option<u64> {
 
 /// The number of extents of a file.
 ///
-/// Where the filesystem does not keep count, `FIEMAP` counts, dirty pages
-/// written back first; it looks every extent of a reflinked file up in the reference counts, which
-/// for 100,000 of them holds up whoever writes for a third of a second.
+/// Where the filesystem does not keep count, `FIEMAP` counts, dirty pages written back first; it
+/// looks every extent of a reflinked file up in the reference counts, which for 100,000 of them holds
+/// up whoever writes for a third of a second.
 pub fn extent_count(file: impl AsFd) -> io::Result<u64> {
     match counted_extents(&file) {
         Some(count) => Ok(count),

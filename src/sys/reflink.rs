@@ -79,9 +79,11 @@ pub fn clone_in_use(
     Ok(sum)
 }
 
-/// The most that one call clones of data, by whether it is shared already: where every block is an
-/// extent, 512 or 2048 of them, 30 ms or 1.5 ms.  With 1 GiB a writer waited for 190 ms, when a sparse
-/// part of an image with 1,000,000 extents was followed by a dense one.
+/// The most that one call clones of data, by whether it is shared already.
+///
+/// Where every block is an extent, that is 512 or 2048 of them: 30 ms or 1.5 ms, at 60 or 0.75 us
+/// each.  Up to 1 GiB at a time a writer waited for 190 ms in 4 runs of 5, with 1,000,000 extents: as
+/// long as one call over a dense part takes, after a sparse one.
 ///
 /// Where there are few extents in all, no call can be long: 8 ms or 1.5 ms.
 pub fn most_data(source: &File, is_shared: bool) -> u64 {
@@ -106,8 +108,8 @@ struct Pace {
 impl Pace {
     const LEAST: u64 = 128 << 10;
     /// A call that took longer is followed by a smaller one.  With 10 ms a log writer's worst stall
-    /// was 24 ms, with 4 ms 16 to 20 ms, with 1.5 ms 10 to 16 ms (100,000 extents, 'make bench');
-    /// the total is the same.
+    /// was 24 ms, with 4 ms 15 to 20 ms, with 1.5 ms 10 to 16 ms (100,000 extents, 'make bench', while
+    /// nothing else used the disk), and the total the same.
     const LONG: Duration = Duration::from_micros(1500);
     const SHORT: Duration = Duration::from_micros(400);
 
@@ -151,33 +153,26 @@ pub fn whole(file: &File, length: u64) -> impl Iterator<Item = io::Result<Part>>
 
 /// Runs of data and of holes in turn: offset, length, and whether there is data.
 fn runs(file: &File, length: u64) -> impl Iterator<Item = io::Result<(u64, u64, bool)>> {
-    let (mut at, mut data) = (0, None);
+    let (mut at, mut data) = (0, 0..0);
     std::iter::from_fn(move || {
         if at >= length {
             return None;
         }
-        let (from, to) = match data.take() {
-            Some(found) => found,
-            None => match next_data(file, at, length) {
-                Ok(Some((from, to))) => (
-                    (from - from % BLOCK).max(at),
-                    to.next_multiple_of(BLOCK).min(length),
-                ),
-                Ok(None) => (length, length),
+        if data.end <= at {
+            data = match next_data(file, at, length) {
+                Ok(Some((from, to))) => {
+                    (from - from % BLOCK).max(at)..to.next_multiple_of(BLOCK).min(length)
+                }
+                Ok(None) => length..length,
                 Err(error) => {
                     at = length;
                     return Some(Err(error));
                 }
-            },
-        };
-        let start = at;
-        if from > at {
-            data = Some((from, to));
-            at = from;
-            return Some(Ok((start, from - start, false)));
+            };
         }
-        at = to;
-        Some(Ok((start, to - start, true)))
+        let (start, is_data) = (at, data.start <= at);
+        at = if is_data { data.end } else { data.start };
+        Some(Ok((start, at - start, is_data)))
     })
 }
 
