@@ -512,6 +512,18 @@ fn what_was_begun_is_finished_before_anything_is_looked_up() {
     pool.lovol("check").ok("");
 }
 
+/// As a lovol leaves it that is killed just before it moves something there.
+#[test]
+fn an_empty_directory_in_the_trash_is_swept() {
+    let pool = filled();
+    pool.sh("mkdir $POOL/trash/home@20261121T101500Z");
+    pool.lovol("check --repair -n")
+        .ok("would remove the directory trash/home@20261121T101500Z\n");
+    pool.lovol("check --repair").ok_any();
+    assert_eq!(pool.sh("ls $POOL/trash | grep home@ || true"), "");
+    pool.lovol("check").ok("");
+}
+
 #[test]
 fn what_cannot_be_removed_stops_nobody() {
     let pool = filled();

@@ -1,4 +1,4 @@
-//! Repairing: thaw, finish, rebuild the index.  Images are read, never written or removed.
+//! Repairing: thaw, finish, sweep, rebuild the index.  Images are read, never written or removed.
 
 use crate::check::Finding;
 use crate::check::compare::with_index;
@@ -11,7 +11,7 @@ use crate::pool::lock::Lock;
 use crate::pool::place::records;
 use crate::pool::{Edit, Place, Pool};
 use crate::record::Record;
-use crate::sys::marker;
+use crate::sys::{beneath, marker};
 
 /// Mends what can be mended, and returns what is still wrong.
 pub fn repair(pool: &Pool, observer: &dyn Observer) -> Result<Vec<Finding>> {
@@ -23,6 +23,10 @@ pub fn repair(pool: &Pool, observer: &dyn Observer) -> Result<Vec<Finding>> {
     }
     let lock = Lock::of_pool(pool)?;
     let scanned = scan(pool).doing("read", pool.path())?;
+    for path in &scanned.empty {
+        observer.begin(&Step::RemoveDir { path: path.clone() });
+        beneath::remove_dir(pool.dir(), path).doing("remove", pool.path().join(path))?;
+    }
     if with_index(pool, &scanned)
         .iter()
         .any(|finding| finding.kind.is_mendable())
@@ -56,6 +60,8 @@ pub fn plan(pool: &Pool) -> Result<Vec<Step>> {
         steps.extend(index.intents.into_iter().flatten());
     }
     let scanned = scan(pool).doing("read", pool.path())?;
+    let empty = scanned.empty.iter().cloned();
+    steps.extend(empty.map(|path| Step::RemoveDir { path }));
     let has_rest = with_index(pool, &scanned).iter().any(|finding| {
         finding.kind.is_mendable() && finding.kind != crate::check::Kind::Unfinished
     });

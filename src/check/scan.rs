@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
@@ -31,6 +31,8 @@ pub struct Scanned {
     pub images: BTreeMap<Place, Found>,
     /// What is no image of ours.
     pub foreign: Vec<Finding>,
+    /// Directories in the trash with nothing in them: a lovol was killed before it filled them.
+    pub empty: Vec<PathBuf>,
     /// Where something lies that cannot be used as the image that it should be.
     pub unusable: BTreeSet<Place>,
 }
@@ -92,7 +94,12 @@ impl Scanned {
             self.add_foreign(pool, &dir, "its name is no deleted volume's");
             return Ok(());
         }
-        for name in beneath::names(pool.dir(), &dir)? {
+        let names = beneath::names(pool.dir(), &dir)?;
+        if names.is_empty() {
+            self.empty.push(dir);
+            return Ok(());
+        }
+        for name in names {
             let path = dir.join(&name);
             match name.as_str() {
                 "volume.img" => self.add(pool, &path, Some(Place::TrashedVolume(id.to_owned()))),
