@@ -406,9 +406,12 @@ impl<'p> Image<'p> {
 
     /// Where it is mounted, last mount first.
     pub fn mount_dirs(&self) -> Vec<PathBuf> {
-        let mut mounts = self.own_mounts();
-        mounts.sort_by_key(|mount| std::cmp::Reverse(mount.id));
-        mounts.iter().map(|mount| mount.dir.clone()).collect()
+        // The table has them in the order in which they were mounted.  Their ids have not: they are
+        // used again (fs/namespace.c, `mnt_alloc_id`).
+        let own: Vec<u64> = self.own_mounts().iter().map(|mount| mount.id).collect();
+        let mounts = self.usage.mounts.iter().rev();
+        let mounts = mounts.filter(|mount| own.contains(&mount.id));
+        mounts.map(|mount| mount.dir.clone()).collect()
     }
 
     /// Fails where another filesystem is mounted over this one: that is not ours to unmount.

@@ -271,8 +271,12 @@ fn rename_moves_the_image_and_its_snapshots() {
 #[test]
 fn of_several_mounts_it_says_which_are_unmounted_if_one_is_busy() {
     let pool = TestPool::new();
-    let first = pool.mounted("home", "64M --fs ext4");
     let last = pool.dir("last");
+    pool.dir("other");
+    pool.sh("mount -t tmpfs other $TEMP/other");
+    let first = pool.mounted("home", "64M --fs ext4");
+    // Its mount's id is free again, and the lowest: the next one gets it.
+    pool.sh("umount $TEMP/other");
     pool.lovol("mount home").arg(&last).ok("");
     let busy = std::fs::File::create(first.join("busy")).unwrap();
     let said = pool.lovol("umount home").fails(4, "last was unmounted");
