@@ -17,6 +17,8 @@ use lovol::snapshot::passes::Passes;
 use lovol::snapshot::{Job, Limits, Source, Taking, choose};
 use lovol::sys::extents::{self, Run};
 use lovol::sys::freeze::{Deadline, while_frozen};
+use lovol::sys::holders::writers_of_file;
+use lovol::sys::loopdev::FileId;
 use lovol::usage::Usage;
 
 use crate::support::{Round, Running, TestPool, Trace, Writer, from_env, tally, wait_until};
@@ -322,6 +324,30 @@ fn where_nothing_can_be_followed_everything_is_cloned_again() {
     let bytes: u64 = calls.iter().map(|call| cloned_bytes(call)).sum();
     assert_eq!(bytes, 1 << 30);
     writer.stop();
+}
+
+#[test]
+fn a_mapping_of_another_file_with_the_same_number_is_no_writer() {
+    let [pool, other] = [TestPool::new(), TestPool::new()];
+    let [id, id_of_other] = [&pool, &other].map(|pool| {
+        pool.lovol("create home 16M --fs ext4").ok_any();
+        FileId::of(&File::open(pool.image("home")).unwrap()).unwrap()
+    });
+    assert_eq!(id.inode, id_of_other.inode);
+    let mapped = other.start(
+        "exec python3 -c \"
+import mmap, time
+with open('$POOL/volumes/home.img', 'r+b') as image:
+    mapped = mmap.mmap(image.fileno(), 4096)
+time.sleep(600)\"",
+    );
+    wait_until("it is mapped", Duration::from_secs(20), || {
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", mapped.pid()));
+        maps.unwrap().contains("/home.img")
+    });
+    assert_eq!(writers_of_file(id_of_other).len(), 1);
+    assert_eq!(writers_of_file(id), Vec::<String>::new());
+    drop(mapped);
 }
 
 #[test]

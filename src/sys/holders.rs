@@ -24,16 +24,14 @@ pub fn of_file(id: FileId) -> Vec<String> {
 /// The processes that may write to a file: by a descriptor, or by a mapping whose descriptor is
 /// closed; not this one.
 pub fn writers_of_file(id: FileId) -> Vec<String> {
-    let mut writers = processes_where(|file| {
+    let is_writing = |file: &Path| {
         std::fs::metadata(file).is_ok_and(|metadata| FileId::from(&metadata) == id)
             && is_open_for_writing(file)
-    });
-    writers.extend(
-        processes()
-            .filter(|pid| maps_for_writing(pid, id))
-            .map(|pid| describe(&pid)),
-    );
-    writers
+    };
+    processes()
+        .filter(|pid| has_open(pid, is_writing) || maps_for_writing(pid, id))
+        .map(|pid| describe(&pid))
+        .collect()
 }
 
 /// `/proc/PID/fdinfo/N` has the flags of open(2) in octal (proc_pid_fdinfo(5)).
@@ -48,8 +46,6 @@ fn is_open_for_writing(file: &Path) -> bool {
 }
 
 /// `/proc/PID/maps`: `address rw-s offset dev inode path` (proc_pid_maps(5)).
-///
-/// Any file of this inode number counts: btrfs shows another device there than stat(2) does.
 fn maps_for_writing(pid: &str, id: FileId) -> bool {
     let Ok(maps) = std::fs::read(format!("/proc/{pid}/maps")) else {
         return false;
@@ -57,9 +53,21 @@ fn maps_for_writing(pid: &str, id: FileId) -> bool {
     String::from_utf8_lossy(&maps).lines().any(|line| {
         let mut fields = line.split_whitespace();
         let permissions = fields.nth(1).unwrap_or_default();
-        let inode = fields.nth(2).and_then(|inode| inode.parse().ok());
-        permissions.contains('w') && permissions.ends_with('s') && inode == Some(id.inode)
+        let device = fields.nth(1).unwrap_or_default();
+        let inode = fields.next().and_then(|inode| inode.parse().ok());
+        let is_shared = permissions.contains('w') && permissions.ends_with('s');
+        is_shared && inode == Some(id.inode) && may_be_device(device, id.device)
     })
+}
+
+/// Whether `major:minor`, in hexadecimal, may be what stat(2) calls `device`.
+///
+/// Where that has no number of its own (btrfs, one for each subvolume) the kernel shows another one
+/// there, and any counts.  Elsewhere it must be the same: shared memory and rings have small inode
+/// numbers too.
+fn may_be_device(shown: &str, device: u64) -> bool {
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    major == 0 || shown == format!("{major:02x}:{minor:02x}")
 }
 
 /// The process that holds a `flock(2)` on a file, from `/proc/locks` (`proc_locks(5)`).
@@ -79,16 +87,15 @@ pub fn of_lock(id: FileId) -> Option<String> {
 }
 
 fn processes_where(is_it: impl Fn(&Path) -> bool) -> Vec<String> {
-    let has_it = |pid: &String| {
-        let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
-            return false;
-        };
-        files.flatten().any(|file| is_it(&file.path()))
-    };
     processes()
-        .filter(has_it)
+        .filter(|pid| has_open(pid, &is_it))
         .map(|pid| describe(&pid))
         .collect()
+}
+
+fn has_open(pid: &str, is_it: impl Fn(&Path) -> bool) -> bool {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    files.is_ok_and(|files| files.flatten().any(|file| is_it(&file.path())))
 }
 
 /// The ids of all processes but this one.
