@@ -57,18 +57,21 @@ pub fn clone_in_use(
     parts: impl Iterator<Item = io::Result<Part>>,
     mut after: impl FnMut(u64, Duration),
 ) -> io::Result<Duration> {
-    let mut pace = Pace::default();
+    let mut pace = None;
     let mut sum = Duration::ZERO;
     for part in parts {
         let Part { at, length, most } = part?;
         let (mut at, end) = (at, at + length);
         while at < end {
             let is_paced = most < HOLES;
-            let now = if is_paced { pace.step.min(most) } else { most }.min(end - at);
-            let started = Instant::now();
-            ioctl::clone_range(source, destination, at, now)?;
-            let time = started.elapsed();
-            if is_paced {
+            if is_paced && pace.is_none() {
+                pace = Some(Pace::measure(source, destination)?);
+            }
+            let mut pace = pace.as_mut().filter(|_| is_paced);
+            let step = pace.as_ref().map_or(most, |pace| pace.step.min(most));
+            let now = step.min(end - at);
+            let time = timed_clone(source, destination, at, now)?;
+            if let Some(pace) = &mut pace {
                 pace.adapt(now, time);
             }
             at += now;
@@ -103,9 +106,13 @@ const HOLES: u64 = 1 << 30;
 /// is depends on the extents, of which 4 MiB can hold one or a thousand: so the clock decides.
 struct Pace {
     step: u64,
+    /// What a call costs however little it clones: microseconds, but milliseconds where a process is
+    /// traced, or the kernel is one.  Smaller calls would then only be more of them.
+    least_time: Duration,
 }
 
 impl Pace {
+    const FIRST: u64 = 256 << 10;
     const LEAST: u64 = 128 << 10;
     /// A call that took longer is followed by a smaller one.  With 10 ms a log writer's worst stall
     /// was 24 ms, with 4 ms 15 to 20 ms, with 1.5 ms 10 to 16 ms (100,000 extents, 'make bench', while
@@ -113,22 +120,36 @@ impl Pace {
     const LONG: Duration = Duration::from_micros(1500);
     const SHORT: Duration = Duration::from_micros(400);
 
+    /// Finds out what a call costs, with one block that is shared already from the second time on.
+    fn measure(source: &File, destination: &File) -> io::Result<Self> {
+        let mut least_time = Duration::MAX;
+        for _ in 0..3 {
+            least_time = timed_clone(source, destination, 0, BLOCK)?.min(least_time);
+        }
+        Ok(Self {
+            step: Self::FIRST,
+            least_time,
+        })
+    }
+
     fn adapt(&mut self, cloned: u64, time: Duration) {
-        if time > Self::LONG {
+        let long = Self::LONG.max(self.least_time * 2);
+        let short = Self::SHORT.max(self.least_time * 5 / 4);
+        if time > long {
             // Far too long: at once to what would have been right.
-            let times = time.as_micros() / Self::LONG.as_micros() + 1;
+            let times = time.as_micros() / long.as_micros() + 1;
             let right = cloned / u64::try_from(times).unwrap_or(u64::MAX);
             self.step = right.next_power_of_two().max(Self::LEAST);
-        } else if time < Self::SHORT && cloned >= self.step {
+        } else if time < short && cloned >= self.step {
             self.step = (self.step * 2).min(HOLES);
         }
     }
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Self { step: 256 << 10 }
-    }
+fn timed_clone(source: &File, destination: &File, at: u64, length: u64) -> io::Result<Duration> {
+    let started = Instant::now();
+    ioctl::clone_range(source, destination, at, length)?;
+    Ok(started.elapsed())
 }
 
 /// The parts of the first `length` bytes that have data (`lseek(2)`, `SEEK_DATA`), in whole blocks, so
