@@ -10,13 +10,22 @@ CARGO  ?= cargo
 PREFIX ?= /usr/local
 
 BIN     = $(or $(CARGO_TARGET_DIR),target)/release/lovol
-PAGES   = $(notdir $(wildcard man/*.8))
+PAGES8  = $(notdir $(wildcard man/*.8))
+PAGES5  = $(notdir $(wildcard man/*.5))
+UNITS   = $(notdir $(wildcard src/systemd/*.service src/systemd/*.timer))
 
-bindir  = $(DESTDIR)$(PREFIX)/bin
-mandir  = $(DESTDIR)$(PREFIX)/share/man/man8
-bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
-fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+# mount(8) looks for its helpers in /sbin and nowhere else, wherever lovol itself is.
+HELPERDIR ?= /usr/sbin
+
+bindir     = $(PREFIX)/bin
+helperdir  = $(DESTDIR)$(HELPERDIR)
+mandir     = $(DESTDIR)$(PREFIX)/share/man
+bashdir    = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir     = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir    = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+unitdir    = $(DESTDIR)$(PREFIX)/lib/systemd/system
+tmpfilesdir = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+rulesdir   = $(DESTDIR)$(PREFIX)/lib/udev/rules.d
 
 .PHONY: build demo check check-6.1 bench fuzz torture deps deps-check deps-fuzz install uninstall clean
 .NOTPARALLEL:
@@ -55,18 +64,29 @@ deps-check:
 deps-fuzz:
 	tests/install-deps.sh fuzz
 
-# Builds nothing, so that `make && sudo make install` never compiles as root.
+# Builds nothing, so that `make && sudo make install` never compiles as root.  Enables nothing.
 install:
-	install -D -m 0755 $(BIN) $(bindir)/lovol
-	install -d $(mandir)
-	install -m 0644 $(addprefix man/,$(PAGES)) $(mandir)
+	install -D -m 0755 $(BIN) $(DESTDIR)$(bindir)/lovol
+	install -d $(helperdir)
+	ln -sf $(bindir)/lovol $(helperdir)/mount.lovol
+	install -d $(mandir)/man8 $(mandir)/man5
+	install -m 0644 $(addprefix man/,$(PAGES8)) $(mandir)/man8
+	install -m 0644 $(addprefix man/,$(PAGES5)) $(mandir)/man5
 	install -D -m 0644 completions/lovol.bash $(bashdir)/lovol
 	install -D -m 0644 completions/_lovol $(zshdir)/_lovol
 	install -D -m 0644 completions/lovol.fish $(fishdir)/lovol.fish
+	install -d $(unitdir)
+	for unit in $(UNITS); do \
+		sed 's|@bindir@|$(bindir)|' src/systemd/$$unit >$(unitdir)/$$unit && chmod 0644 $(unitdir)/$$unit || exit; \
+	done
+	install -D -m 0644 src/systemd/lovol.tmpfiles $(tmpfilesdir)/lovol.conf
+	install -D -m 0644 src/systemd/59-lovol.rules $(rulesdir)/59-lovol.rules
 
 uninstall:
-	rm -f $(bindir)/lovol $(addprefix $(mandir)/,$(PAGES))
+	rm -f $(DESTDIR)$(bindir)/lovol $(helperdir)/mount.lovol
+	rm -f $(addprefix $(mandir)/man8/,$(PAGES8)) $(addprefix $(mandir)/man5/,$(PAGES5))
 	rm -f $(bashdir)/lovol $(zshdir)/_lovol $(fishdir)/lovol.fish
+	rm -f $(addprefix $(unitdir)/,$(UNITS)) $(tmpfilesdir)/lovol.conf $(rulesdir)/59-lovol.rules
 
 clean:
 	$(CARGO) clean

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Command, CommandFactory, Parser};
 
 use crate::commands::Verb;
+use crate::complete::directory;
 use crate::output::Color;
 
 /// Volumes and instant, safe snapshots on XFS and other filesystems with reflinks
@@ -16,7 +17,7 @@ use crate::output::Color;
     name = "lovol",
     version,
     infer_subcommands = true,
-    disable_help_subcommand = false,
+    disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100,
@@ -44,7 +45,7 @@ Examples:
 pub struct Globals {
     /// Use the pool in this directory [default: $LOVOL_POOL, or /var/lib/lovol]
     // Not by clap's `env`: a usage line would then show --pool as if it had been typed.
-    #[arg(long, global = true, value_name = "DIR", default_value_os_t = default_pool(), hide_default_value = true)]
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = default_pool(), hide_default_value = true, add = directory())]
     pub pool: PathBuf,
 
     /// Wait so long for what another process has locked or frozen
@@ -76,7 +77,8 @@ pub struct Globals {
     pub color: Color,
 }
 
-fn default_pool() -> PathBuf {
+/// The pool where none is named.
+pub fn default_pool() -> PathBuf {
     let dir = std::env::var_os("LOVOL_POOL").filter(|dir| !dir.is_empty());
     dir.map_or_else(|| crate::pool::DEFAULT_DIR.into(), PathBuf::from)
 }

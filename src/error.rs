@@ -137,6 +137,20 @@ pub enum Error {
         /// Whether repairing mends one of them.
         is_mendable: bool,
     },
+    /// Where in a file it is, that cannot be followed or was not done.
+    At {
+        /// `FILE:LINE`.
+        place: String,
+        /// What is wrong.
+        why: Box<Error>,
+    },
+    /// Some lines of a file could not be followed; each was said.
+    Lines {
+        /// How many.
+        failed: usize,
+        /// Whether something was done.
+        is_partly: bool,
+    },
     /// Some of several things were done, and stay.
     Partly {
         /// What was done, such as `/mnt/a was unmounted`.
@@ -157,7 +171,12 @@ impl Error {
         match self {
             Self::Usage { .. } => 2,
             Self::Locked { .. } => 3,
-            Self::Partly { .. } | Self::Unfinished { .. } => 4,
+            Self::Partly { .. }
+            | Self::Unfinished { .. }
+            | Self::Lines {
+                is_partly: true, ..
+            } => 4,
+            Self::At { why, .. } => why.exit_code(),
             _ => 1,
         }
     }
@@ -198,11 +217,11 @@ impl Error {
                 "--crash takes it without freezing; 'lovol snapshot' has --max-freeze and --if-late as well".into(),
             ),
             Self::NoTool { package, .. } => Some(format!("install the package {package}")),
-            Self::Tool { .. } => None,
+            Self::Tool { .. } | Self::Lines { .. } => None,
             Self::Wrong { is_mendable, .. } => is_mendable.then(|| {
                 "'lovol check --repair' mends what can be mended without touching an image".into()
             }),
-            Self::Partly { why, .. } => why.hint(),
+            Self::Partly { why, .. } | Self::At { why, .. } => why.hint(),
             Self::Unfinished { .. } => Some(
                 "any command that changes the pool goes on with it, such as 'lovol check --repair'"
                     .into(),
@@ -241,6 +260,15 @@ impl Error {
         Self::Usage {
             why: why.into(),
             hint: hint.into(),
+        }
+    }
+
+    /// The same error, on this line of a file.
+    #[must_use]
+    pub fn at(self, file: &str, line: usize) -> Self {
+        Self::At {
+            place: format!("{file}:{line}"),
+            why: Box::new(self),
         }
     }
 
@@ -354,6 +382,9 @@ impl fmt::Display for Error {
             }
             Self::Wrong { findings: 1, .. } => f.write_str("1 thing is wrong"),
             Self::Wrong { findings, .. } => write!(f, "{findings} things are wrong"),
+            Self::At { place, why } => write!(f, "{}: {why}", printable(place)),
+            Self::Lines { failed: 1, .. } => f.write_str("1 line was not followed"),
+            Self::Lines { failed, .. } => write!(f, "{failed} lines were not followed"),
             Self::Partly { done, why } => write!(f, "{why}; {}", printable(done)),
             Self::Unfinished { why } => {
                 write!(f, "{why}; what was done until then could not be taken back")
@@ -366,7 +397,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::Partly { why, .. } | Self::Unfinished { why } => Some(why),
+            Self::Partly { why, .. } | Self::Unfinished { why } | Self::At { why, .. } => Some(why),
             _ => None,
         }
     }

@@ -117,6 +117,7 @@ pub fn attach_for_us(file: &File, read_only: bool, sector: Option<u32>) -> Resul
         Options {
             read_only,
             autoclear: true,
+            direct_io: true,
             sector,
             reference: "lovol",
         },

@@ -7,8 +7,8 @@
 //! ```text
 //! commands   one verb, one file: its arguments and what it prints
 //!    |
-//! domain     pool, index, record, volume, snapshot, clone, mounting, trash, check: no printing
-//!    |
+//! domain     pool, index, record, volume, snapshot, clone, mounting, trash, check, provision:
+//!    |       no printing
 //! sys        all that asks the kernel or runs a tool; ioctl is the only file with `unsafe`
 //! ```
 //!
@@ -30,21 +30,27 @@ pub mod check;
 pub mod cli;
 pub mod clone;
 pub mod commands;
+pub mod complete;
 pub mod error;
 pub mod fragments;
+pub mod fstab;
 pub mod guest;
 pub mod image;
 pub mod index;
+pub mod keep;
 pub mod mounting;
 pub mod name;
 pub mod output;
 pub mod plan;
 pub mod pool;
+pub mod properties;
+pub mod provision;
 pub mod record;
 pub mod rename;
 pub mod report;
 pub mod size;
 pub mod snapshot;
+pub mod spec;
 pub mod sys;
 pub mod target;
 pub mod time;

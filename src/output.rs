@@ -297,7 +297,7 @@ fn raw_row(row: &[String]) -> String {
 }
 
 /// Whoever reads our output may stop to (`lovol list | head`): that is no failure.
-fn write_stdout(text: &[u8]) -> Result<()> {
+pub fn write_stdout(text: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

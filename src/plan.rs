@@ -60,6 +60,16 @@ pub enum Step {
         fs: String,
         read_only: bool,
     },
+    /// Change the options of a mount.
+    Remount { dir: PathBuf, read_only: bool },
+    /// Look whether an image's filesystem is sound.
+    CheckFilesystem { image: PathBuf, fs: String },
+    /// Set a volume's property.
+    SetProperty {
+        volume: Name,
+        key: String,
+        value: String,
+    },
     /// Unmount a directory.
     Unmount { dir: PathBuf },
     /// Thaw a filesystem that a dead lovol has frozen.
@@ -165,6 +175,20 @@ impl fmt::Display for Step {
             } => {
                 let how = if *read_only { " read-only" } else { "" };
                 write!(f, "mount {} ({fs}) on {}{how}", p(image), p(dir))
+            }
+            Self::Remount { dir, read_only } => {
+                let how = if *read_only {
+                    "read-only"
+                } else {
+                    "read-write"
+                };
+                write!(f, "remount {} {how}", p(dir))
+            }
+            Self::CheckFilesystem { image, fs } => {
+                write!(f, "check the {} in {}", printable(fs), p(image))
+            }
+            Self::SetProperty { volume, key, value } => {
+                write!(f, "set {}={} of {volume}", printable(key), printable(value))
             }
             Self::Unmount { dir } => write!(f, "unmount {}", p(dir)),
             Self::Thaw { name } => write!(f, "thaw {}", printable(name)),

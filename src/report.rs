@@ -1,5 +1,6 @@
 //! What `list` and `show` show, as the same data for tables and JSON.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,8 @@ pub struct VolumeReport {
     pub direct_io: Option<bool>,
     /// Where it is mounted.
     pub mountpoints: Vec<String>,
+    /// What was set of it.
+    pub properties: BTreeMap<String, String>,
     /// Its image's path.
     pub image: PathBuf,
     /// How many snapshots it has.
@@ -175,6 +178,7 @@ impl<'p> Reporter<'p> {
             device: seen.device.as_ref().map(Attached::path),
             direct_io: seen.device.as_ref().map(|device| device.direct_io),
             mountpoints: seen.dirs,
+            properties: record.properties.clone(),
             image,
             snapshot_count: snapshots.len(),
             snapshots: with_snapshots.then(|| {

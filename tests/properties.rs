@@ -92,6 +92,25 @@ pub fn mount_options(bytes: &[u8]) {
     assert!(!more.is_read_only());
 }
 
+/// A line is one wish at most, and what is to be kept is read again as it is shown.
+pub fn fstab(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n').count();
+    let Ok(wishes) = lovol::provision::read("fstab", bytes) else {
+        return;
+    };
+    assert!(wishes.len() <= lines);
+    for wish in wishes {
+        assert!(wish.line > 0 && wish.line <= lines);
+        assert!(wish.spec.pool.is_none_or(|pool| pool.is_absolute()));
+        if let Some(keep) = wish.volume.properties.get("keep") {
+            assert_eq!(
+                &keep.parse::<lovol::keep::Keep>().unwrap().to_string(),
+                keep
+            );
+        }
+    }
+}
+
 /// A size is more than 0, not too large, and is near to what is shown of it.
 pub fn size(bytes: &[u8]) {
     let Some(Size(size)) = parse::<Size>(bytes) else {

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::commands::{Context, require_root, target_parser};
+use crate::complete::{Which, images};
 use crate::error::Result;
 use crate::mounting::Image;
 use crate::target::{self, Target};
@@ -20,7 +21,7 @@ Examples:
   lovol attach home@before          read-only")]
 pub struct Attach {
     /// A volume, a snapshot, or a path that means one
-    #[arg(value_name = "TARGET", value_parser = target_parser())]
+    #[arg(value_name = "TARGET", value_parser = target_parser(), add = images(Which::Detached))]
     target: Target,
 }
 

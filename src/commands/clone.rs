@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::clone::{Options, ToPath, ToVolume};
 use crate::commands::{Context, require_root, target_parser};
+use crate::complete::{Which, images};
 use crate::error::{Error, Result};
 use crate::index::Volume;
 use crate::name::Name;
@@ -26,7 +27,7 @@ Examples:
   lovol clone ./a.img ./b.img           any image; frozen if mounted")]
 pub struct Clone {
     /// A volume, a snapshot, or a path
-    #[arg(value_name = "SOURCE", value_parser = target_parser())]
+    #[arg(value_name = "SOURCE", value_parser = target_parser(), add = images(Which::Any))]
     source: Target,
 
     /// The new volume's name, or the path of a new image outside any pool

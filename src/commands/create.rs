@@ -6,6 +6,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::commands::{Context, require_root};
+use crate::complete::size;
 use crate::error::{Context as _, Error, Result};
 use crate::guest::Fs;
 use crate::index::Volume;
@@ -38,6 +39,7 @@ pub struct Create {
     /// Its size
     #[arg(
         value_name = "SIZE",
+        add = size(),
         required_unless_present = "from",
         conflicts_with = "from"
     )]

@@ -7,6 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::json;
 
 use crate::commands::{Context, require_root};
+use crate::complete::{Which, images};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::pool::{Place, Pool};
@@ -28,7 +29,7 @@ Examples:
   lovol delete --now trial              not to the trash: final")]
 pub struct Delete {
     /// Volumes, snapshots, or ranges of snapshots (VOLUME@FIRST%LAST)
-    #[arg(value_name = "TARGET", required = true, value_parser = item_parser())]
+    #[arg(value_name = "TARGET", required = true, value_parser = item_parser(), add = images(Which::Any))]
     targets: Vec<Item>,
 
     /// Delete a volume with its snapshots

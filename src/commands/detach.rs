@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::commands::{Context, require_root, target_parser};
+use crate::complete::{Which, images};
 use crate::error::Result;
 use crate::mounting::Image;
 use crate::target::{self, Target};
@@ -17,7 +18,7 @@ Examples:
   lovol detach /dev/loop0")]
 pub struct Detach {
     /// A volume, a snapshot, or its device
-    #[arg(value_name = "TARGET", value_parser = target_parser())]
+    #[arg(value_name = "TARGET", value_parser = target_parser(), add = images(Which::Attached))]
     target: Target,
 }
 

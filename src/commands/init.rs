@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::commands::{Context, require_root};
+use crate::complete::{directory, size};
 use crate::error::{Context as _, Result};
 use crate::plan::Step;
 use crate::pool::abilities::Abilities;
@@ -26,11 +27,11 @@ Examples:
   lovol init --loop +50G                make that pool larger")]
 pub struct Init {
     /// The pool's directory; otherwise what --pool says
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", add = directory())]
     dir: Option<PathBuf>,
 
     /// Put the pool on an XFS image of this size, or grow that image by +SIZE
-    #[arg(long = "loop", value_name = "[+]SIZE", value_parser = parse_amount)]
+    #[arg(long = "loop", value_name = "[+]SIZE", value_parser = parse_amount, add = size())]
     on_image: Option<Amount>,
 
     /// Do not allocate the image's space now

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::commands::Context;
+use crate::complete::{Which, volumes};
 use crate::error::Result;
 use crate::name::Name;
 use crate::output::{TableFormat, table};
@@ -22,7 +23,7 @@ Examples:
   lovol list -J | jq '.volumes[].name'")]
 pub struct List {
     /// Only these volumes
-    #[arg(value_name = "NAME", value_parser = parse_volume)]
+    #[arg(value_name = "NAME", value_parser = parse_volume, add = volumes(Which::Any))]
     names: Vec<Name>,
 
     /// Snapshots as well

@@ -6,9 +6,13 @@ pub mod clone;
 pub mod create;
 pub mod delete;
 pub mod detach;
+pub mod fstab;
+pub mod help;
 pub mod init;
 pub mod list;
 pub mod mount;
+pub mod mount_helper;
+pub mod provision;
 pub mod purge;
 pub mod rename;
 pub mod show;
@@ -54,6 +58,9 @@ pub enum Verb {
     Undelete(undelete::Undelete),
     Purge(purge::Purge),
     Check(check::Check),
+    Provision(provision::Provision),
+    Fstab(fstab::Fstab),
+    Help(help::Help),
     /// The same verbs, for fingers that are used to btrfs
     #[command(hide = true)]
     Subvolume(Subvolume),
@@ -185,6 +192,9 @@ impl Verb {
             Self::Undelete(_) => "undelete",
             Self::Purge(_) => "purge",
             Self::Check(_) => "check",
+            Self::Provision(_) => "provision",
+            Self::Fstab(_) => "fstab",
+            Self::Help(_) => "help",
             Self::Subvolume(_) => "subvolume",
         }
     }
@@ -206,6 +216,9 @@ impl Verb {
             Self::Undelete(verb) => verb.run(context),
             Self::Purge(verb) => verb.run(context),
             Self::Check(verb) => verb.run(context),
+            Self::Provision(verb) => verb.run(context),
+            Self::Fstab(verb) => verb.run(context),
+            Self::Help(verb) => verb.run(context),
             Self::Subvolume(_) => Err(Error::usage("subvolume of what?", "lovol subvolume VERB")),
         }
     }
@@ -238,7 +251,14 @@ fn print_usage_error(error: &clap::Error) {
 /// The whole program.
 pub fn main() -> ExitCode {
     raise_file_limit();
-    let cli = match parse(std::env::args_os().collect()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if crate::complete::answer(&arguments) {
+        return ExitCode::SUCCESS;
+    }
+    if mount_helper::is_called(arguments.first()) {
+        return mount_helper::main(arguments);
+    }
+    let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             if error.use_stderr() {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::commands::{Context, require_root, target_parser};
-use crate::error::Result;
-use crate::mounting::{Image, mount_point};
-use crate::sys::mount::Options;
+use crate::complete::{Which, directory, images, mount_options};
+use crate::error::{Error, Result, show_path};
+use crate::mounting::{Image, Options, mount_point};
 use crate::target::{self, Target};
 
 /// Mount a volume on DIR, or view a snapshot there
@@ -22,15 +22,15 @@ Examples:
   lovol mount home@before /mnt/old")]
 pub struct Mount {
     /// A volume, a snapshot, or a path that means one
-    #[arg(value_name = "TARGET", value_parser = target_parser())]
+    #[arg(value_name = "TARGET", value_parser = target_parser(), add = images(Which::Unmounted))]
     target: Target,
 
     /// The directory to mount on
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", add = directory())]
     dir: PathBuf,
 
-    /// Mount options, separated by commas, as for mount(8)
-    #[arg(short, long, value_name = "OPTIONS", allow_hyphen_values = true)]
+    /// Mount options, separated by commas, as for mount(8) and mount.lovol(8)
+    #[arg(short, long, value_name = "OPTIONS", allow_hyphen_values = true, add = mount_options())]
     options: Vec<String>,
 }
 
@@ -40,7 +40,14 @@ impl Mount {
         let pool = context.pool_for_change()?;
         let place = target::find_image(&self.target, &pool, &pool.index()?)?;
         let dir = mount_point(&self.dir)?;
-        let options = Options::parse(&self.options.join(","));
+        let options = Options::parse(&self.options.join(","))?;
+        if options.remount {
+            return Err(Error::usage(
+                "remount is mount(8)'s",
+                format!("mount -o {} {}", self.options.join(","), show_path(&dir)),
+            ));
+        }
+        let place = options.place(place)?;
         let image = Image::open(&pool, &place)?;
         if context.shows(|| image.plan_mount(&dir, &options))? {
             return Ok(());

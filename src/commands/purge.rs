@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::commands::{Context, require_root};
+use crate::complete::trash;
 use crate::error::Result;
 use crate::trash::{self, count};
 
@@ -20,6 +21,7 @@ pub struct Purge {
     /// Names of deleted volumes
     #[arg(
         value_name = "NAME",
+        add = trash(),
         required_unless_present = "all",
         conflicts_with = "all"
     )]

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::commands::{Context, require_root, target_parser};
+use crate::complete::{Which, images};
 use crate::error::{Error, Result};
 use crate::name::{Name, SnapshotName};
 use crate::plan::Observer;
@@ -22,7 +23,7 @@ Examples:
   lovol rename home@20261121T101500Z before-upgrade")]
 pub struct Rename {
     /// A volume or a snapshot
-    #[arg(value_name = "TARGET", value_parser = target_parser())]
+    #[arg(value_name = "TARGET", value_parser = target_parser(), add = images(Which::Any))]
     target: Target,
 
     /// Its new name

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::commands::{Context, target_parser};
+use crate::complete::{Which, images};
 use crate::error::{Context as _, Error, Result};
 use crate::fragments::{Extents, per_gib};
 use crate::pool::{Place, Pool};
@@ -21,7 +22,7 @@ Examples:
   lovol show /home")]
 pub struct Show {
     /// A volume, a snapshot, or a path that means one
-    #[arg(value_name = "TARGET", value_parser = target_parser())]
+    #[arg(value_name = "TARGET", value_parser = target_parser(), add = images(Which::Any))]
     target: Target,
 }
 
@@ -92,6 +93,13 @@ fn line((key, value): (&String, &Value)) -> Option<String> {
         Value::Null => return None,
         Value::String(text) => text.clone(),
         Value::Array(values) if values.is_empty() => return None,
+        Value::Object(values) if values.is_empty() => return None,
+        Value::Object(values) => {
+            let shown = values
+                .iter()
+                .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+            shown.collect::<Vec<_>>().join(", ")
+        }
         Value::Array(values) => values
             .iter()
             .filter_map(Value::as_str)

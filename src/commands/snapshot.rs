@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::commands::{Context, require_root, target_parser};
+use crate::complete::{Which, volumes};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::name::Name;
@@ -35,7 +36,7 @@ Examples:
   lovol snapshot --crash vm             unfrozen, as it has LVM on it")]
 pub struct Snapshot {
     /// Volumes, VOLUME@NAME, or paths that mean volumes
-    #[arg(value_name = "TARGET", required = true, value_parser = target_parser())]
+    #[arg(value_name = "TARGET", required = true, value_parser = target_parser(), add = volumes(Which::Any))]
     targets: Vec<Target>,
 
     /// Do not freeze: take it as after a pulled plug

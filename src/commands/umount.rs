@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::commands::{Context, require_root, target_parser};
+use crate::complete::{Which, images};
 use crate::error::{Error, Result};
 use crate::mounting::Image;
 use crate::plan::Step;
@@ -21,7 +22,7 @@ Examples:
   lovol umount /mnt/old")]
 pub struct Umount {
     /// A volume, a snapshot, or the directory that one is mounted on
-    #[arg(value_name = "TARGET", value_parser = target_parser())]
+    #[arg(value_name = "TARGET", value_parser = target_parser(), add = images(Which::Mounted))]
     target: Target,
 }
 

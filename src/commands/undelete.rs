@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::commands::{Context, require_root};
+use crate::complete::trash;
 use crate::error::Result;
 use crate::name::Name;
 use crate::trash;
@@ -17,7 +18,7 @@ Examples:
   lovol undelete home@20261121T101500Z --as home2")]
 pub struct Undelete {
     /// The volume's name, or its name in the trash
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = trash())]
     name: String,
 
     /// Bring it back under this name

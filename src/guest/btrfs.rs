@@ -16,6 +16,10 @@ pub(super) const MKFS: Tool = Tool {
     program: "mkfs.btrfs",
     package: "btrfs-progs",
 };
+const BTRFS: Tool = Tool {
+    program: "btrfs",
+    package: "btrfs-progs",
+};
 const TUNE: Tool = Tool {
     program: "btrfstune",
     package: "btrfs-progs",
@@ -26,6 +30,12 @@ pub(super) const LEAST_SIZE: Size = Size(109 * MIB);
 
 /// Sectors of 4096 bytes, no discard of what is a hole anyway.
 pub(super) const MKFS_OPTIONS: &[&str] = &["-q", "-K", "--sectorsize", "4096"];
+
+/// Reads all trees (btrfs-check(8)); the log is replayed by whoever mounts it next.
+pub(super) fn check(device: &Path) -> Result<()> {
+    let device = device.to_string_lossy();
+    BTRFS.run(&["check", "--readonly", &device], &[0]).map(drop)
+}
 
 /// Whether a btrfs can be mounted beside another of the same UUID: Linux 6.7 gives the second one
 /// a temporary UUID (commit a5b8a5f9f835).  Before, the kernel may take one for the other.

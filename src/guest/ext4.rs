@@ -27,6 +27,14 @@ pub(super) const LEAST_SIZE: Size = Size(16 * MIB);
 /// Blocks of 4096 bytes, no discard of what is a hole anyway.
 pub(super) const MKFS_OPTIONS: &[&str] = &["-q", "-F", "-b", "4096", "-E", "nodiscard"];
 
+/// Without `-f` it believes the superblock's word that all is clean.  1: errors were corrected
+/// (e2fsck(8)).
+pub(super) fn check(device: &Path) -> Result<()> {
+    CHECK
+        .run(&["-f", "-p", &device.to_string_lossy()], &[0, 1])
+        .map(drop)
+}
+
 /// tune2fs(8) changes the UUID of a freshly checked filesystem only.
 pub(super) fn renew_uuid(device: &Path) -> Result<()> {
     replay(device, &Fs::Ext4)?;

@@ -136,6 +136,25 @@ impl Fs {
         }
     }
 
+    /// Looks whether it is sound, on a writable device that is not mounted.
+    ///
+    /// What its log has is replayed first, by the kernel; ext4 gets what `e2fsck -p` mends safely,
+    /// as at boot.
+    ///
+    /// # Errors
+    /// [`Error::Tool`] with what its checker says.
+    pub fn check(&self, device: &Path) -> Result<()> {
+        match self {
+            Self::Xfs => xfs::check(device),
+            Self::Ext4 => ext4::check(device),
+            Self::Btrfs => btrfs::check(device),
+            Self::None | Self::Other(_) => Err(Error::refused(
+                format!("cannot check {}", device.display()),
+                format!("lovol knows no checker for {self}"),
+            )),
+        }
+    }
+
     /// Gives it a new UUID, on a writable device that is not mounted.
     ///
     /// Its log is replayed by the kernel first, never zeroed.

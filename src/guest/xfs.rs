@@ -11,6 +11,10 @@ pub(super) const MKFS: Tool = Tool {
     program: "mkfs.xfs",
     package: "xfsprogs",
 };
+const REPAIR: Tool = Tool {
+    program: "xfs_repair",
+    package: "xfsprogs",
+};
 const DB: Tool = Tool {
     program: "xfs_db",
     package: "xfsprogs",
@@ -21,6 +25,14 @@ pub(super) const LEAST_SIZE: Size = Size(300 * MIB);
 
 /// Sectors and blocks of 4096 bytes, no discard of what is a hole anyway.
 pub(super) const MKFS_OPTIONS: &[&str] = &["-q", "-K", "-s", "size=4096", "-b", "size=4096"];
+
+/// xfs_repair(8) cannot look at a filesystem whose log is dirty.
+pub(super) fn check(device: &Path) -> Result<()> {
+    replay(device, &Fs::Xfs)?;
+    REPAIR
+        .run(&["-n", &device.to_string_lossy()], &[0])
+        .map(drop)
+}
 
 /// `xfs_admin -U generate` is this call of `xfs_db`; it refuses while the log is dirty, which
 /// after a freeze it always is.

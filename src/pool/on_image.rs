@@ -177,6 +177,7 @@ fn attach(file: &File) -> Result<LoopDevice> {
         Options {
             read_only: false,
             autoclear: true,
+            direct_io: true,
             sector: None,
             reference: "lovol-pool",
         },

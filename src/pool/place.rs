@@ -48,6 +48,15 @@ impl Place {
         }
     }
 
+    /// As it is typed: `NAME` or `NAME@SNAP`.
+    pub fn target(&self) -> String {
+        match self {
+            Self::Volume(name) => name.to_string(),
+            Self::Snapshot(name) => name.to_string(),
+            Self::TrashedVolume(id) | Self::TrashedSnapshot(id, _) => id.clone(),
+        }
+    }
+
     /// What the index knows of the image there.
     pub fn record_in<'i>(&self, index: &'i Index) -> Result<&'i Record> {
         match self {

@@ -230,6 +230,8 @@ pub struct Options<'a> {
     pub read_only: bool,
     /// Go away with the last user; otherwise stay until detached.
     pub autoclear: bool,
+    /// Bypass the page cache of the filesystem beneath, where the kernel grants it.
+    pub direct_io: bool,
     /// The size of its sectors in bytes; otherwise what the file's filesystem asks for.
     pub sector: Option<u32>,
     /// The UUID that it carries, for whoever looks for it later.
@@ -247,8 +249,7 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Binds a free device to `file`, with direct I/O where the kernel grants it
-    /// (see [`Attached::direct_io`]).
+    /// Binds a free device to `file`; whether direct I/O was granted, [`Attached::direct_io`] says.
     ///
     /// The device keeps `file`'s description open, so `file` must hold no lock.
     pub fn attach(file: &File, options: Options<'_>) -> Result<Self> {
@@ -275,7 +276,7 @@ impl LoopDevice {
         let mut config = ioctl::empty_loop_config();
         config.fd = file.as_raw_fd().unsigned_abs();
         config.block_size = options.sector.unwrap_or(0);
-        config.info.lo_flags = DIRECT_IO
+        config.info.lo_flags = if options.direct_io { DIRECT_IO } else { 0 }
             | if options.read_only { READ_ONLY } else { 0 }
             | if options.autoclear { AUTOCLEAR } else { 0 };
         let room = LO_NAME_SIZE as usize - 1;

@@ -33,7 +33,7 @@ impl Options {
     /// guest filesystem's.
     pub fn parse(text: &str) -> Self {
         let mut options = Self::default();
-        for word in split_outside_quotes(text) {
+        for word in split_words(text) {
             options.add(word);
         }
         options
@@ -57,7 +57,8 @@ impl Options {
     }
 }
 
-fn split_outside_quotes(text: &str) -> impl Iterator<Item = &str> {
+/// The words of a comma-separated list; commas within double quotes do not separate.
+pub fn split_words(text: &str) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     text.split(move |character| {
         is_quoted ^= character == '"';
@@ -118,6 +119,14 @@ pub fn mount(device: &Path, dir: &Path, fstype: &str, options: &Options) -> Resu
         Ok(_stays) => Ok(()),
         Err(error) => Err(mount_error(error, dir, fstype, &data)),
     }
+}
+
+/// Gives what is mounted at `dir` these options, and no others (mount(2), `MS_REMOUNT`).
+pub fn remount(dir: &Path, fstype: &str, options: &Options) -> Result<()> {
+    let mut options = options.clone();
+    options.flags.0 |= MountFlags::REMOUNT.bits();
+    // The kernel looks at the directory alone.
+    mount(dir, dir, fstype, &options)
 }
 
 fn mount_error(error: io::Error, dir: &Path, fstype: &str, data: &str) -> Error {

@@ -79,7 +79,7 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
 }
 
 /// Undoes the kernel's `\040` for space, tab, newline and backslash (`fs/seq_file.c`, `mangle_path`).
-fn unescape(field: &[u8]) -> Vec<u8> {
+pub fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {

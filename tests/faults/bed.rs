@@ -173,6 +173,11 @@ impl Bed {
         }
         match verb.spoil {
             Spoil::No => {}
+            Spoil::Fstab(line) => {
+                let yard = self.outer.path().join("yard");
+                let file = yard.join(self.filled_in("fstab{}"));
+                fs::write(file, self.filled_in(line) + "\n").unwrap();
+            }
             Spoil::IndexIsOld => fs::write(&index, old).unwrap(),
             Spoil::HomeIsFrozen => self.freeze_home(),
         }

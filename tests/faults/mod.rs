@@ -74,6 +74,7 @@ on_each_guest! {
     delete, delete_now, delete_of_snapshots, undelete, purge,
     mount, umount, attach, detach,
     init, init_on_an_image,
+    provision_of_a_volume, provision_of_a_property,
     repair_of_the_index, repair_of_a_frozen_guest,
 }
 

@@ -59,6 +59,8 @@ pub(super) enum Spoil {
     No,
     /// The index is an older one, as if a lovol had been killed between image and index.
     IndexIsOld,
+    /// The file `./fstab{}` has this line.
+    Fstab(&'static str),
     /// `home` is frozen by a lovol that is dead, and whose guardian is.
     HomeIsFrozen,
 }
@@ -301,6 +303,22 @@ pub(super) fn init_on_an_image() -> Verb {
         // Its device shows the name that the image had before it had one.
         uses: "/yard/",
         ..init()
+    }
+}
+
+pub(super) fn provision_of_a_volume() -> Verb {
+    Verb {
+        spoil: Spoil::Fstab("lovol:v{} /nowhere lovol x-lovol.size=$SIZE,x-lovol.fs=$FS"),
+        words: "provision ./fstab{}",
+        ..create()
+    }
+}
+
+pub(super) fn provision_of_a_property() -> Verb {
+    Verb {
+        spoil: Spoil::Fstab("lovol:home /nowhere lovol x-lovol.user:round={}"),
+        words: "provision ./fstab{}",
+        ..PLAIN
     }
 }
 

@@ -47,6 +47,15 @@ pub(super) fn render(command: &Command, version: &str, date: &str) -> String {
     page + before + &examples(command) + see_also
 }
 
+/// A page that no command has: all of it is written by hand, but its heading.
+pub(super) fn render_by_hand(name: &str, section: &str, version: &str, date: &str) -> String {
+    let heading = format!(
+        ".TH {} {section} {date} \"lovol {version}\" \"File Formats Manual\"\n",
+        name.to_uppercase()
+    );
+    heading + &hand_written(&format!("{name}.{section}"))
+}
+
 /// What clap_mangen writes, without the definition of `Aq` that it begins each time.
 fn by_clap(render: impl Fn(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
     let mut buffer = Vec::new();
@@ -71,7 +80,7 @@ fn hand_written(name: &str) -> String {
 }
 
 fn synopsis(command: &Command) -> String {
-    let name = command.get_bin_name().unwrap_or("lovol");
+    let name = command.get_bin_name().unwrap_or(command.get_name());
     let mut words = vec![bold(name)];
     if command.has_subcommands() {
         words.extend([format!("[{}]", italic("OPTIONS")), italic("COMMAND")]);
@@ -132,15 +141,17 @@ fn options(command: &Command) -> String {
     let (positionals, flags): (Vec<&Arg>, Vec<&Arg>) =
         own(command).partition(|arg| arg.is_positional());
     let all: String = positionals.into_iter().chain(flags).map(option).collect();
+    let has_global = command.get_arguments().any(Arg::is_global_set);
     let rest = ".PP\nThe options that every command takes are in\n.BR lovol (8).\n";
-    format!(".SH OPTIONS\n{all}{rest}")
+    format!(".SH OPTIONS\n{all}{}", if has_global { rest } else { "" })
 }
 
 fn option(arg: &Arg) -> String {
     let tag = if arg.is_positional() {
         italic(&values(arg))
     } else {
-        let short = arg.get_short().map(|short| bold(&format!("-{short}")));
+        let short = arg.get_short().filter(|_| arg.get_long().is_some());
+        let short = short.map(|short| bold(&format!("-{short}")));
         let names: Vec<String> = short.into_iter().chain([flag_with_value(arg)]).collect();
         names.join(", ")
     };

@@ -65,6 +65,16 @@ impl Finished {
         self.stdout.trim().to_owned()
     }
 
+    /// Fails unless it failed and said this on stderr.
+    #[track_caller]
+    pub(crate) fn expect_failure(self, says: &str) {
+        assert!(!self.status.success(), "it did not fail:\n{self}");
+        assert!(
+            self.stderr.contains(says),
+            "it does not say {says:?}:\n{self}"
+        );
+    }
+
     /// Its exit code, or none if a signal ended it.
     pub(crate) fn code(&self) -> Option<i32> {
         self.status.code()

@@ -1,0 +1,252 @@
+//! `lovol provision` and `lovol fstab`: volumes as /etc/fstab describes them.
+
+use serde_json::Value;
+
+use crate::support::{TestPool, ensure_unchanged, on_own_system, write_fstab};
+
+/// `lovol provision` of these lines, which may have `$POOL` and `$TEMP`.
+fn provision(pool: &TestPool, words: &str, lines: &str) -> crate::support::Lovol {
+    let text = lines.replace("$POOL", &pool.path().display().to_string());
+    let text = text.replace("$TEMP", &pool.temp().display().to_string());
+    pool.lovol(&format!("provision - {words}")).stdin(text)
+}
+
+fn show(pool: &TestPool, volume: &str) -> Value {
+    pool.lovol(&format!("show {volume} -J")).json()["volumes"][0].clone()
+}
+
+const TWO: &str = "\
+# <image>               <dir>      <type> <options>
+$POOL/volumes/home.img  $TEMP/home lovol  defaults,nofail,x-lovol.size=300M,x-lovol.fs=xfs,x-lovol.keep=7d24h4w 0 0
+/dev/sda1               /          ext4   defaults 0 1
+lovol:srv               $TEMP/srv  lovol  defaults,x-lovol.size=64M,x-lovol.fs=ext4,x-lovol.label=srv,x-lovol.trim=off,x-lovol.user:owner=me 0 0
+";
+
+#[test]
+fn what_is_missing_is_made_and_then_nothing_is_said() {
+    let pool = TestPool::new();
+    ensure_unchanged(&pool, || {
+        provision(&pool, "-n", TWO).ok("would make volumes/home.img (300M, sparse)\n\
+             would make xfs in volumes/home.img\n\
+             would set keep=24h7d4w of home\n\
+             would make volumes/srv.img (64M, sparse)\n\
+             would make ext4 in volumes/srv.img\n\
+             would set trim=off of srv\n\
+             would set user:owner=me of srv\n");
+    });
+    provision(&pool, "", TWO).ok(
+        "created home\nset keep=24h7d4w of home\ncreated srv\nset trim=off, user:owner=me of srv\n",
+    );
+    ensure_unchanged(&pool, || provision(&pool, "", TWO).ok(""));
+    let (home, srv) = (show(&pool, "home"), show(&pool, "srv"));
+    assert_eq!(home["properties"]["keep"], "24h7d4w");
+    assert_eq!(
+        (&srv["fstype"], &srv["label"]),
+        (&"ext4".into(), &"srv".into())
+    );
+    let shown = pool.lovol("show srv").ok_any();
+    assert!(
+        shown.contains("properties:       trim=off, user:owner=me"),
+        "{shown}"
+    );
+    // The record has them too, not only the index.
+    pool.sh("rm $POOL/index.json; lovol check --repair");
+    assert_eq!(show(&pool, "home")["properties"]["keep"], "24h7d4w");
+}
+
+#[test]
+fn mounted_as_well_if_that_is_wanted() {
+    on_own_system(|pool| {
+        let lines = TWO.replace("nofail", "noatime,X-mount.mkdir");
+        write_fstab(pool, &lines);
+        pool.sh("mkdir srv");
+        let done = pool.lovol("provision --mount").ok_any();
+        assert!(done.contains("mounted home on"), "{done}");
+        assert!(pool.sh("findmnt -no OPTIONS home").contains("noatime"));
+        pool.sh("touch srv/file");
+        ensure_unchanged(pool, || pool.lovol("provision --mount").ok(""));
+        // mount(8) finds all of it done.
+        let mounts = pool.mounts();
+        assert_eq!(pool.sh("mount -a 2>&1"), "");
+        assert_eq!(pool.mounts(), mounts);
+        pool.sh("umount home srv");
+    });
+}
+
+#[test]
+fn one_wrong_word_and_nothing_at_all_is_done() {
+    let pool = TestPool::new();
+    for (says, line) in [
+        (
+            "-:5: x-lovol.sise=1G: there is no property 'sise'",
+            "lovol:a /a lovol x-lovol.sise=1G",
+        ),
+        (
+            "-:5: x-lovol.size=many",
+            "lovol:a /a lovol x-lovol.size=many",
+        ),
+        (
+            "-:5: x-lovol.fs=ntfs: one of xfs",
+            "lovol:a /a lovol x-lovol.size=1G,x-lovol.fs=ntfs",
+        ),
+        (
+            "-:5: x-lovol.keep=some",
+            "lovol:a /a lovol x-lovol.size=1G,x-lovol.keep=some",
+        ),
+        (
+            "-:5: x-lovol.grow=2",
+            "lovol:a /a lovol x-lovol.size=1G,x-lovol.grow=2",
+        ),
+        (
+            "-:5: x-lovol.from=a@@b",
+            "lovol:a /a lovol x-lovol.from=a@@b",
+        ),
+        ("-:5: no volume named a", "lovol:a /a lovol defaults"),
+        ("-:5: 1M is too small", "lovol:a /a lovol x-lovol.size=1M"),
+        (
+            "-:5: /srv/a.img: it is no image's path",
+            "/srv/a.img /a xfs loop,X-lovol.size=1G",
+        ),
+        (
+            "-:5: no pool at /nowhere",
+            "/nowhere/volumes/a.img /a lovol x-lovol.size=1G",
+        ),
+        (
+            "-:5: no volume named golden",
+            "lovol:a /a lovol x-lovol.from=golden@v3",
+        ),
+        (
+            "-:5: srv is described twice",
+            "lovol:srv /a lovol x-lovol.keep=1d",
+        ),
+        (
+            "-:5: a snapshot is never made",
+            "lovol:srv /a lovol snap=x,x-lovol.size=1G",
+        ),
+    ] {
+        ensure_unchanged(&pool, || {
+            provision(&pool, "", &format!("{TWO}{line}\n")).finish()
+        })
+        .expect_failure(says);
+    }
+}
+
+#[test]
+fn nothing_is_shrunk_formatted_or_made_again() {
+    let pool = TestPool::new();
+    pool.sh("lovol create home 64M --fs ext4; lovol create old 1M --fs none; lovol delete old");
+    let lines = "lovol:home /home lovol x-lovol.size=32M,x-lovol.fs=xfs,x-systemd.makefs 0 0\n";
+    ensure_unchanged(&pool, || {
+        let said = provision(&pool, "", lines).finish();
+        assert_eq!((said.code(), said.stdout.as_str()), (Some(0), ""), "{said}");
+        for warning in [
+            "home has 64M, more than 32M",
+            "home has ext4, not xfs",
+            "x-systemd.makefs",
+        ] {
+            assert!(
+                said.stderr.contains(&format!("warning: -:1: {warning}")),
+                "{said}"
+            );
+        }
+        let again = "lovol:old /old lovol x-lovol.size=300M 0 0\n";
+        let said = provision(&pool, "", again).fails(1, "it was deleted, and is in the trash");
+        assert!(said.contains("'lovol undelete old'"), "{said}");
+    });
+    pool.sh("lovol purge -y old");
+    ensure_unchanged(&pool, || {
+        // Somebody's file where the image is to be.
+        pool.sh("echo mine >$POOL/volumes/old.img");
+        provision(&pool, "", "lovol:old /old lovol x-lovol.size=300M\n").fails(1, "old.img");
+        assert_eq!(
+            pool.sh("cat $POOL/volumes/old.img; rm $POOL/volumes/old.img"),
+            "mine"
+        );
+    });
+}
+
+#[test]
+fn a_volume_is_seeded_from_a_snapshot() {
+    let pool = TestPool::new();
+    pool.mounted("golden", "64M --fs ext4");
+    pool.sh("echo seed >golden/file; lovol snapshot golden@v3");
+    let lines = "lovol:srv $TEMP/srv lovol x-lovol.size=128M,x-lovol.from=golden@v3 0 0\n";
+    pool.dir("srv");
+    let done = provision(&pool, "--mount", lines).ok_any();
+    assert!(done.starts_with("cloned golden@v3 to srv\n"), "{done}");
+    assert_eq!(pool.sh("cat srv/file"), "seed");
+    // What it is to grow to is noted.
+    assert_eq!(
+        show(&pool, "srv")["properties"]["grow-to"],
+        (128 << 20).to_string()
+    );
+    ensure_unchanged(&pool, || provision(&pool, "--mount", lines).ok(""));
+    let wrong = "lovol:b /b lovol x-lovol.fs=xfs,x-lovol.from=golden@v3\n";
+    provision(&pool, "", wrong).fails(1, "cannot make b with xfs");
+}
+
+#[test]
+fn what_is_to_grow_is_noted_once() {
+    let pool = TestPool::new();
+    pool.lovol("create home 64M --fs ext4").ok_any();
+    let lines = "lovol:home /home lovol x-lovol.size=128M 0 0\n";
+    ensure_unchanged(&pool, || provision(&pool, "", lines).ok(""));
+    let lines = "lovol:home /home lovol x-lovol.size=128M,x-lovol.grow 0 0\n";
+    provision(&pool, "", lines).ok("set grow-to=134217728 of home\n");
+    ensure_unchanged(&pool, || provision(&pool, "", lines).ok(""));
+}
+
+#[test]
+fn what_one_line_cannot_have_is_no_reason_for_the_others() {
+    let pool = TestPool::new();
+    pool.sh("mkdir a; mkdir b");
+    let lines = "lovol:a $TEMP/a lovol x-lovol.size=16M,x-lovol.fs=ext4,nonsense=1 0 0\n\
+                 lovol:b $TEMP/b lovol x-lovol.size=16M,x-lovol.fs=ext4 0 0\n";
+    let said = provision(&pool, "--mount", lines).fails(4, "error: -:1: cannot mount at");
+    assert!(said.contains("1 line was not followed"), "{said}");
+    pool.sh("touch b/file; umount b");
+}
+
+#[test]
+fn a_pool_is_never_made() {
+    let pool = TestPool::raw();
+    provision(&pool, "", TWO).fails(1, "no pool at");
+    assert_eq!(pool.sh("ls -A $POOL"), "");
+    pool.lovol("provision $TEMP/none").fails(1, "cannot read");
+    provision(&pool, "", "").ok("");
+}
+
+#[test]
+fn a_line_for_fstab_is_followed_without_a_word() {
+    on_own_system(|pool| {
+        pool.sh("lovol create home 64M --fs ext4; mkdir 'my home' view");
+        pool.sh("lovol snapshot home@a; lovol fstab home \"$TEMP/my home\" >/etc/fstab; lovol fstab home@a $TEMP/view >>/etc/fstab");
+        let lines = pool.sh("cat /etc/fstab");
+        for part in [
+            "/volumes/home.img ",
+            "/my\\040home lovol defaults,nofail,x-systemd.requires=lovol-provision.service,x-lovol.size=64M,x-lovol.fs=ext4 0 0",
+            "/snapshots/home/a.img ",
+        ] {
+            assert!(lines.contains(part), "{lines}");
+        }
+        pool.lovol("provision").ok("");
+        assert_eq!(pool.sh("mount -a 2>&1"), "");
+        pool.sh("touch 'my home/file'; mountpoint -q view; umount 'my home' view");
+        // On another machine it makes the volume.
+        pool.sh("lovol delete -r home; lovol purge -y home; lines=$(grep -v /snapshots/ /etc/fstab); echo \"$lines\" >/etc/fstab");
+        pool.lovol("provision").ok("created home\n");
+        pool.lovol("fstab home home").fails(2, "absolute");
+    });
+}
+
+#[test]
+fn a_plain_line_works_without_lovol() {
+    on_own_system(|pool| {
+        pool.sh("lovol create home 64M --fs ext4; mkdir home; lovol fstab --plain home $TEMP/home >/etc/fstab");
+        pool.sh("rm /usr/sbin/mount.lovol; mount -a; mount -a");
+        let list = pool.lovol("show home -J").json();
+        assert_eq!(list["volumes"][0]["state"], "mounted");
+        pool.sh("touch home/file; lovol snapshot home@a; umount home");
+        assert_eq!(pool.loops(), []);
+    });
+}
