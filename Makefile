@@ -4,6 +4,7 @@
 # make bench    compare with one FICLONE inside a freeze, with btrfs, and with a plain file
 # make fuzz     FUZZ_SECONDS=30: everything that parses, for so long each
 # make torture  the long form of the tests that break things, and a table of what was tried
+# make check-boot  boot a Debian with systemd whose volumes come from /etc/fstab
 # make install  PREFIX=/usr/local DESTDIR=
 
 CARGO  ?= cargo
@@ -27,7 +28,8 @@ unitdir    = $(DESTDIR)$(PREFIX)/lib/systemd/system
 tmpfilesdir = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 rulesdir   = $(DESTDIR)$(PREFIX)/lib/udev/rules.d
 
-.PHONY: build demo check check-6.1 bench fuzz torture deps deps-check deps-fuzz install uninstall clean
+.PHONY: build demo check check-6.1 check-boot bench fuzz torture \
+	deps deps-check deps-boot deps-fuzz install uninstall clean
 .NOTPARALLEL:
 
 build:
@@ -46,6 +48,9 @@ check: deps-check
 check-6.1: deps-check
 	tests/kernel-6.1.sh
 
+check-boot: deps-boot build
+	tests/boot.sh $(BIN)
+
 bench: deps-check
 	$(CARGO) bench --locked --bench stall
 
@@ -61,6 +66,9 @@ deps:
 deps-check:
 	tests/install-deps.sh check
 
+deps-boot:
+	tests/install-deps.sh boot
+
 deps-fuzz:
 	tests/install-deps.sh fuzz
 
@@ -68,7 +76,7 @@ deps-fuzz:
 install:
 	install -D -m 0755 $(BIN) $(DESTDIR)$(bindir)/lovol
 	install -d $(helperdir)
-	ln -sf $(bindir)/lovol $(helperdir)/mount.lovol
+	ln -sfr $(DESTDIR)$(bindir)/lovol $(helperdir)/mount.lovol
 	install -d $(mandir)/man8 $(mandir)/man5
 	install -m 0644 $(addprefix man/,$(PAGES8)) $(mandir)/man8
 	install -m 0644 $(addprefix man/,$(PAGES5)) $(mandir)/man5

@@ -2,7 +2,7 @@
 //!
 //! `LOVOL_UPDATE=1 cargo test generated` writes them anew.
 
-mod page;
+pub(crate) mod page;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -194,7 +194,7 @@ fn release_date() -> String {
 }
 
 /// lovol and its verbs, built.
-fn commands() -> Vec<Command> {
+pub(crate) fn commands() -> Vec<Command> {
     let mut lovol = visible();
     lovol.build();
     let verbs: Vec<Command> = lovol.get_subcommands().cloned().collect();

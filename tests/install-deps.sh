@@ -4,6 +4,7 @@
 #   tests/install-deps.sh build    to build lovol and run its demo
 #   tests/install-deps.sh check    the same, and what the tests need
 #   tests/install-deps.sh fuzz     to build lovol, and what fuzzing needs
+#   tests/install-deps.sh boot     to build lovol and boot a Debian with it
 set -euo pipefail
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -58,6 +59,7 @@ needs_of_build() {
 needs_of_check() {
     needs_of_build
     ! lacks fio        || need fio fio
+    ! lacks jq         || need jq jq
     ! lacks strace     || need strace strace
     ! lacks perl       || need perl perl
     ! lacks sqlite3    || need sqlite3 sqlite
@@ -77,6 +79,12 @@ needs_of_kernel() {
     [ "$manager" = apt-get ] && [ "$(uname -m)" = x86_64 ] || return 0
     ! lacks linux.uml || need user-mode-linux -
     ! lacks modprobe  || need kmod -
+}
+
+needs_of_boot() {
+    needs_of_build
+    ! lacks debootstrap || need debootstrap debootstrap
+    needs_of_kernel
 }
 
 needs_of_fuzz() {
@@ -114,11 +122,11 @@ add_rust_components() {
     rustup component add rustfmt clippy
 }
 
-# cargo-fuzz is not part of any distribution.
-add_cargo_fuzz() {
+# add_cargo_tool NAME VERSION: what is not part of any distribution.
+add_cargo_tool() {
     PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
-    lacks cargo-fuzz || return 0
-    cargo install --locked --version '^0.13' cargo-fuzz
+    lacks "$1" || return 0
+    cargo install --locked --version "$2" "$1"
 }
 
 manager=none
@@ -133,7 +141,8 @@ case ${1:-} in
     build) needs_of_build ;;
     check) needs_of_check ;;
     fuzz) needs_of_fuzz ;;
-    *) fail "usage: install-deps.sh build|check|fuzz" ;;
+    boot) needs_of_boot ;;
+    *) fail "usage: install-deps.sh build|check|fuzz|boot" ;;
 esac
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -142,5 +151,5 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 case $1 in
     check) add_rust_components ;;
-    fuzz) add_cargo_fuzz ;;
+    fuzz) add_cargo_tool cargo-fuzz '^0.13' ;;
 esac

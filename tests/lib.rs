@@ -15,6 +15,7 @@ mod completions;
 mod crowd;
 mod cuts;
 mod databases;
+mod examples;
 mod extents;
 mod faults;
 mod faults_devices;

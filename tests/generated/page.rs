@@ -16,7 +16,7 @@ use clap_mangen::Man;
 const SEE_ALSO: &str = ".SH SEE ALSO";
 
 /// The name of a command's page: `lovol`, or `lovol-VERB`.
-pub(super) fn name(command: &Command) -> String {
+pub(crate) fn name(command: &Command) -> String {
     command
         .get_display_name()
         .unwrap_or_else(|| command.get_name())
@@ -215,7 +215,7 @@ fn examples(command: &Command) -> String {
 }
 
 /// The lines of a command's examples.
-pub(super) fn example_lines(command: &Command) -> Vec<String> {
+pub(crate) fn example_lines(command: &Command) -> Vec<String> {
     let text = command
         .get_after_help()
         .map(ToString::to_string)

@@ -36,7 +36,13 @@ impl TestPool {
     /// A filesystem for a pool, without the pool.
     #[track_caller]
     pub(crate) fn raw() -> Self {
-        Self::filesystem(8 * GIB)
+        Self::raw_of(8 * GIB)
+    }
+
+    /// The same, of so many bytes.
+    #[track_caller]
+    pub(crate) fn raw_of(bytes: u64) -> Self {
+        Self::filesystem(bytes)
     }
 
     #[track_caller]

@@ -1,0 +1,126 @@
+#!/bin/bash
+# What is done in each boot of tests/boot.sh, by a unit; its last line says how it went.
+set -eEuo pipefail
+exec >/dev/tty1 2>&1 </dev/null
+export HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+boot=$(($(cat /boot-test/count 2>/dev/null || echo 0) + 1))
+echo "$boot" >/boot-test/count
+trap 'give_up "$LINENO: $BASH_COMMAND"' ERR
+
+give_up() {
+    trap - ERR
+    set +e
+    echo "boot $boot: line $1"
+    systemctl --failed --no-legend
+    journalctl --boot --no-pager --lines=40 --unit='lovol-*' --unit=home.mount --unit=srv.mount
+    systemctl poweroff
+    exit 1
+}
+
+# until_true SECONDS COMMAND...
+until_true() {
+    local left=$1
+    shift
+    until "$@"; do
+        ((left -= 1)) || return 1
+        sleep 1
+    done
+}
+
+nothing_has_failed() {
+    [ -z "$(systemctl --failed --no-legend)" ]
+}
+
+# What a newcomer types, from a code block of README: what follows a prompt, or each line.
+commands_of() {
+    if grep -q '^# ' "/boot-test/README-$1"; then
+        sed -n 's/^# //p' "/boot-test/README-$1"
+    else
+        cat "/boot-test/README-$1"
+    fi
+}
+
+follow_readme() {
+    lovol init --loop 8G --sparse | sed -n 's/^fstab line: *//p' >>/etc/fstab
+    lovol create home 50G
+    lovol create golden 1G
+    mkdir -p /mnt/golden
+    lovol mount golden /mnt/golden
+    echo seed >/mnt/golden/seed
+    lovol snapshot golden@v3
+    umount /mnt/golden
+
+    bash -euxc "$(commands_of 1)"
+    mountpoint /home
+    tail -n 1 /etc/fstab | diff - <(grep '^/' /boot-test/README-1)
+
+    sed -i '/volumes/d' /etc/fstab
+    grep '^/' /boot-test/README-2 >>/etc/fstab
+    bash -euxc "$(commands_of 2)"
+    grep seed /srv/seed
+    bash -euxc "$(commands_of 3)"
+
+    # What the next boot has to make again.
+    umount /srv
+    lovol delete srv
+    lovol purge -y srv
+    # A timer that fires while somebody looks.
+    mkdir -p /etc/systemd/system/lovol-snapshot-hourly@.timer.d
+    printf '[Timer]\nOnActiveSec=2\n' >/etc/systemd/system/lovol-snapshot-hourly@.timer.d/soon.conf
+    date >/home/file
+}
+
+all_is_there() {
+    local dir
+    for dir in /var/lib/lovol /home /srv; do
+        mountpoint "$dir"
+    done
+    grep seed /srv/seed
+    test -s /home/file
+    # Writing to what is frozen would wait for ever.
+    timeout 20 touch /home/new /srv/new /var/lib/lovol/volumes
+    timeout 20 sync
+    lovol check
+    nothing_has_failed
+}
+
+has_a_snapshot_by_the_timer() {
+    lovol list -a | grep 'home@2'
+}
+
+# No link by UUID or label may lead to a volume or a snapshot.
+udev_leaves_them_alone() {
+    local device link own
+    device=$(lovol attach golden@v3)
+    udevadm settle
+    own=$(losetup --noheadings --raw --output NAME,BACK-FILE | sed -n 's| /var/lib/lovol/.*||p')
+    grep -x "$device" <<<"$own"
+    for link in /dev/disk/by-uuid/* /dev/disk/by-label/*; do
+        ! grep -x "$(readlink -f "$link")" <<<"$own" || return 1
+    done
+    udevadm info "$device" | grep UDISKS_IGNORE=1
+    lovol detach golden@v3
+}
+
+case $boot in
+    1) follow_readme ;;
+    2)
+        all_is_there
+        until_true 60 has_a_snapshot_by_the_timer
+        udev_leaves_them_alone
+        nothing_has_failed
+        ;;
+    3)
+        all_is_there
+        echo 'taking snapshots'
+        while true; do
+            dd if=/dev/urandom of=/home/data bs=1M count=4 conv=fsync status=none
+            lovol snapshot home
+        done
+        ;;
+    4) all_is_there ;;
+esac
+trap - ERR
+echo 'all is well'
+systemctl poweroff
