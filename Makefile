@@ -5,11 +5,15 @@
 # make fuzz     FUZZ_SECONDS=30: everything that parses, for so long each
 # make torture  the long form of the tests that break things, and a table of what was tried
 # make check-boot  boot a Debian with systemd whose volumes come from /etc/fstab
+# make check-package  the packages, installed in a clean Debian, used, and removed again
+# make deny     licences, known holes and duplicates of what lovol is built of
+# make deb, make rpm  packages, in target/package
 # make install  PREFIX=/usr/local DESTDIR=
 
 CARGO  ?= cargo
 PREFIX ?= /usr/local
 
+STAGE   = target/package
 BIN     = $(or $(CARGO_TARGET_DIR),target)/release/lovol
 PAGES8  = $(notdir $(wildcard man/*.8))
 PAGES5  = $(notdir $(wildcard man/*.5))
@@ -28,8 +32,8 @@ unitdir    = $(DESTDIR)$(PREFIX)/lib/systemd/system
 tmpfilesdir = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 rulesdir   = $(DESTDIR)$(PREFIX)/lib/udev/rules.d
 
-.PHONY: build demo check check-6.1 check-boot bench fuzz torture \
-	deps deps-check deps-boot deps-fuzz install uninstall clean
+.PHONY: build demo check check-6.1 check-boot check-package bench fuzz torture deny stage deb rpm \
+	deps deps-check deps-boot deps-deny deps-fuzz deps-package install uninstall clean
 .NOTPARALLEL:
 
 build:
@@ -51,6 +55,9 @@ check-6.1: deps-check
 check-boot: deps-boot build
 	tests/boot.sh $(BIN)
 
+check-package: deb rpm
+	tests/package.sh $(STAGE)/*.deb $(STAGE)/*.rpm
+
 bench: deps-check
 	$(CARGO) bench --locked --bench stall
 
@@ -60,6 +67,22 @@ fuzz: deps-fuzz
 torture: deps-check
 	tests/torture.sh
 
+deny: deps-deny
+	$(CARGO) deny --config tests/deny.toml check
+
+# What both packages have in them.
+stage: build
+	rm -rf $(STAGE)
+	$(MAKE) install DESTDIR=$(STAGE) PREFIX=/usr HELPERDIR=/usr/sbin
+	strip $(STAGE)/usr/bin/lovol
+	gzip -9n $(STAGE)/usr/share/man/man?/*
+
+deb: deps-package stage
+	$(CARGO) deb --no-build --no-strip --output $(STAGE)
+
+rpm: deps-package stage
+	$(CARGO) generate-rpm --output $(STAGE)
+
 deps:
 	tests/install-deps.sh build
 
@@ -68,6 +91,12 @@ deps-check:
 
 deps-boot:
 	tests/install-deps.sh boot
+
+deps-deny:
+	tests/install-deps.sh deny
+
+deps-package:
+	tests/install-deps.sh package
 
 deps-fuzz:
 	tests/install-deps.sh fuzz

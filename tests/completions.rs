@@ -90,7 +90,8 @@ fn without_a_pool_nothing_is_said() {
     }
 }
 
-/// 50 ms is what a person does not notice; here it is the unoptimised build, and other tests run.
+/// A person does not notice 50 ms, and the optimised build takes half of that; here it is the other one,
+/// beside other tests, and perhaps in a slow kernel: but it does not look at ten thousand images.
 #[test]
 fn ten_thousand_snapshots_are_no_reason_to_wait() {
     let pool = TestPool::new();
@@ -116,5 +117,5 @@ fn ten_thousand_snapshots_are_no_reason_to_wait() {
         started.elapsed()
     });
     let quickest = quickest.min().unwrap();
-    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
+    assert!(quickest < Duration::from_secs(5), "{quickest:?}");
 }

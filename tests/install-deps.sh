@@ -5,6 +5,8 @@
 #   tests/install-deps.sh check    the same, and what the tests need
 #   tests/install-deps.sh fuzz     to build lovol, and what fuzzing needs
 #   tests/install-deps.sh boot     to build lovol and boot a Debian with it
+#   tests/install-deps.sh package  to build lovol, its packages, and what looks at them
+#   tests/install-deps.sh deny     what looks at the crates that lovol is built of
 set -euo pipefail
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -87,6 +89,15 @@ needs_of_boot() {
     needs_of_kernel
 }
 
+needs_of_package() {
+    needs_of_build
+    ! lacks debootstrap || need debootstrap debootstrap
+    ! lacks dpkg-deb    || need dpkg dpkg
+    ! lacks lintian     || need lintian lintian
+    ! lacks rpm         || need rpm rpm
+    ! lacks strip       || need binutils binutils
+}
+
 needs_of_fuzz() {
     needs_of_build
     ! lacks c++ || need g++ gcc-c++
@@ -142,7 +153,9 @@ case ${1:-} in
     check) needs_of_check ;;
     fuzz) needs_of_fuzz ;;
     boot) needs_of_boot ;;
-    *) fail "usage: install-deps.sh build|check|fuzz|boot" ;;
+    package) needs_of_package ;;
+    deny) ;;
+    *) fail "usage: install-deps.sh build|check|fuzz|boot|package|deny" ;;
 esac
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -152,4 +165,9 @@ fi
 case $1 in
     check) add_rust_components ;;
     fuzz) add_cargo_tool cargo-fuzz '^0.13' ;;
+    package)
+        add_cargo_tool cargo-deb '^3.8'
+        add_cargo_tool cargo-generate-rpm '^0.21'
+        ;;
+    deny) add_cargo_tool cargo-deny '^0.20' ;;
 esac

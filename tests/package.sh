@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# The packages: well made, installed in a clean Debian, used there, and removed again.
+#
+#   tests/package.sh DEB RPM
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PATH=$PATH:/usr/sbin:/sbin
+
+# In a mount namespace of its own: whatever is left mounted goes with it.
+[ "${LOVOL_PACKAGE_NAMESPACE:-}" ] ||
+    LOVOL_PACKAGE_NAMESPACE=1 exec unshare --mount --propagation private "$0" "$@"
+
+deb=$(realpath "$1")
+rpm=$(realpath "$2")
+dir=$(mktemp -d)
+root=$dir/root
+trap clean_up EXIT
+
+clean_up() {
+    local mounted
+    for mounted in $(awk -v dir="$dir/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | tac); do
+        umount "$mounted" || umount --lazy "$mounted"
+    done
+    chattr -R -f -i "$root/var/lib" || true
+    rm -rf --one-file-system "$dir"
+}
+
+step() {
+    printf 'package: %s\n' "$1"
+}
+
+# has FILE...: the list of files on stdin has all of these
+has() {
+    local files file
+    files=$(cat)
+    for file; do
+        grep -qx -- "$file" <<<"$files" || { printf 'package: %s is missing\n' "$file" >&2; return 1; }
+    done
+}
+
+files=(/usr/bin/lovol /usr/sbin/mount.lovol /usr/share/man/man8/lovol-snapshot.8.gz
+    /usr/share/man/man5/lovol.5.gz /usr/share/man/man8/mount.lovol.8.gz
+    /usr/share/bash-completion/completions/lovol /usr/share/fish/vendor_completions.d/lovol.fish
+    /usr/lib/systemd/system/lovol-provision.service /usr/lib/systemd/system/lovol-snapshot@.service
+    /usr/lib/systemd/system/lovol-snapshot-hourly@.timer /usr/lib/systemd/system/lovol-check.service
+    /usr/lib/tmpfiles.d/lovol.conf /usr/lib/udev/rules.d/59-lovol.rules)
+
+step 'lintian has no error'
+lintian --fail-on error "$deb"
+
+step 'the rpm has what the deb has'
+rpm -qpl "$rpm" | has "${files[@]/#*sbin\/mount.lovol//usr/bin/lovol}" /usr/share/licenses/lovol/COPYING
+rpm -qp --scripts "$rpm" | grep -q 'ln -sf /usr/bin/lovol /usr/sbin/mount.lovol'
+rpm -qp --requires "$rpm" | has util-linux xfsprogs
+
+step 'a clean Debian'
+tests/debian-root.sh "$root" xfsprogs e2fsprogs systemd
+cp "$deb" "$root/lovol.deb"
+mount --rbind /dev "$root/dev"
+mount -t proc proc "$root/proc"
+mount --rbind /sys "$root/sys"
+mount -t tmpfs tmpfs "$root/run"
+
+step 'installed'
+chroot "$root" dpkg -i /lovol.deb
+chroot "$root" dpkg -L lovol | has "${files[@]}"
+chroot "$root" dpkg -L lovol | has /usr/share/doc/lovol/copyright
+[ -z "$(find "$root/etc/systemd" -name 'lovol*')" ] || { echo 'package: something was enabled' >&2; exit 1; }
+
+step 'used'
+chroot "$root" bash -euxo pipefail -c '
+    lovol --version
+    lovol init --loop 1G --sparse | sed -n "s/^fstab line: *//p" >>/etc/fstab
+    lovol create home 300M
+    lovol fstab home /home >>/etc/fstab
+    lovol provision
+    mount /home
+    echo then >/home/file
+    lovol snapshot home@a
+    mount -t lovol lovol:home@a /mnt
+    grep then /mnt/file
+    umount /mnt /home
+    ln -s /usr/lib/systemd/system/lovol-check.service /etc/systemd/system/multi-user.target.wants/
+    umount /var/lib/lovol'
+
+step 'removed'
+chroot "$root" dpkg -r lovol
+chroot "$root" dpkg -P lovol
+left=$(find "$root" -xdev -name '*lovol*' ! -path "$root/lovol.deb" ! -path "$root/var/lib/lovol*" ! -path "$root/var/log/*")
+[ -z "$left" ] || { printf 'package: left behind: %s\n' "$left" >&2; exit 1; }
+# What was in the volumes is still there.
+chroot "$root" mount -o loop /var/lib/lovol.img /mnt
+test -s "$root/mnt/volumes/home.img"
+echo '5 passed, 0 failed'
