@@ -20,7 +20,7 @@ PAGES8  = $(notdir $(wildcard man/*.8))
 PAGES5  = $(notdir $(wildcard man/*.5))
 UNITS   = $(notdir $(wildcard src/systemd/*.service src/systemd/*.timer))
 
-# mount(8) looks for its helpers in /sbin and nowhere else, wherever lovol itself is.
+# mount(8) looks for its helpers in /sbin, wherever lovol itself is.
 HELPERDIR ?= /usr/sbin
 
 bindir     = $(PREFIX)/bin

@@ -42,6 +42,12 @@ fn systemd_takes_the_units() {
         "cd {dir}/usr/lib/systemd/system; grep -L '^NoNewPrivileges=yes' *.service || true"
     ));
     assert_eq!(exposed, "", "hardened as far as it can be");
+    // What freezes is never killed together with its guardian.
+    for unit in ["lovol-snapshot@.service", "lovol-provision.service"] {
+        sh(&format!(
+            "grep -x KillMode=process {dir}/usr/lib/systemd/system/{unit}"
+        ));
+    }
     // Nothing is started or enabled by installing it.
     assert_eq!(
         sh(&format!("find {dir} -name '*.wants' -o -name '*.requires'")),

@@ -14,6 +14,7 @@ deb=$(realpath "$1")
 rpm=$(realpath "$2")
 dir=$(mktemp -d)
 root=$dir/root
+steps=0
 trap clean_up EXIT
 
 clean_up() {
@@ -26,6 +27,7 @@ clean_up() {
 }
 
 step() {
+    steps=$((steps + 1))
     printf 'package: %s\n' "$1"
 }
 
@@ -91,4 +93,4 @@ left=$(find "$root" -xdev -name '*lovol*' ! -path "$root/lovol.deb" ! -path "$ro
 # What was in the volumes is still there.
 chroot "$root" mount -o loop /var/lib/lovol.img /mnt
 test -s "$root/mnt/volumes/home.img"
-echo '5 passed, 0 failed'
+echo "$steps passed, 0 failed"

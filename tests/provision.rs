@@ -208,6 +208,35 @@ fn what_one_line_cannot_have_is_no_reason_for_the_others() {
 }
 
 #[test]
+fn a_directory_that_nothing_was_mounted_on_is_not_left() {
+    let pool = TestPool::new();
+    pool.lovol("create a 16M --fs ext4").ok_any();
+    let lines = "lovol:a $TEMP/new/dir lovol nonsense=1,X-mount.mkdir 0 0\n";
+    ensure_unchanged(&pool, || {
+        provision(&pool, "--mount", lines).fails(1, "cannot mount at");
+    });
+    assert!(!pool.temp().join("new").exists());
+}
+
+#[test]
+fn a_plan_is_what_would_be_done() {
+    let pool = TestPool::new();
+    pool.mounted("golden", "16M --fs ext4");
+    pool.dir("view");
+    let lines = "lovol:a $TEMP/view lovol x-lovol.from=golden 0 0\n\
+                 lovol:golden $TEMP/view lovol fsck 0 0\n";
+    let shown = provision(&pool, "-n --mount", lines).ok_any();
+    let shown = shown.replace(&pool.temp().display().to_string(), "");
+    assert_eq!(
+        shown,
+        "would freeze /golden and clone volumes/golden.img to volumes/a.img\n\
+         would give the filesystem in volumes/a.img a new UUID\n\
+         would mount volumes/a.img (ext4) on /view\n\
+         would mount volumes/golden.img (ext4) on /view\n"
+    );
+}
+
+#[test]
 fn a_pool_is_never_made() {
     let pool = TestPool::raw();
     provision(&pool, "", TWO).fails(1, "no pool at");

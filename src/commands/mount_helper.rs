@@ -26,8 +26,8 @@ const WAIT: Duration = Duration::from_secs(30);
 
 /// Mount a volume of a pool, or view a snapshot, for mount(8)
 ///
-/// mount(8) calls this program for '-t lovol'. SPEC is the path of the image in its pool, lovol:NAME or lovol:NAME@SNAPSHOT. What is mounted at
-/// DIR already is left as it is.
+/// mount(8) calls this program for '-t lovol'. SPEC is the path of the image in its pool,
+/// lovol:NAME or lovol:NAME@SNAPSHOT. What is mounted at DIR already is left as it is.
 #[derive(Debug, Parser)]
 #[command(
     name = NAME,

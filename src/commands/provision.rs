@@ -40,6 +40,9 @@ impl Provision {
         let shown = self.file.display().to_string();
         let wishes = provision::read(&shown, &self.text()?)?;
         let pool = &context.globals.pool;
+        if !context.globals.dry_run {
+            provision::settle(&wishes, pool, context.wait())?;
+        }
         let plan = provision::plan(&shown, &wishes, pool, context.wait(), self.mount)?;
         for (line, warning) in &plan.warnings {
             context
@@ -47,11 +50,9 @@ impl Provision {
                 .warn(&format!("{shown}:{line}: {warning}"));
         }
         let steps = || {
-            Ok(plan
-                .tasks
-                .iter()
-                .flat_map(|task| task.action.steps())
-                .collect())
+            let steps = |task: &Task| task.action.steps(&plan.pools[task.pool]);
+            let steps: Result<Vec<_>> = plan.tasks.iter().map(steps).collect();
+            steps.map(|steps| steps.concat())
         };
         if context.shows(steps)? {
             return Ok(());
@@ -73,9 +74,6 @@ impl Provision {
 
 /// Does all that can be done: what one line wants is no reason to leave another's volume out.
 fn carry_out(plan: &Plan, file: &str, context: &Context<'_>) -> Result<()> {
-    for pool in &plan.pools {
-        pool.settle()?;
-    }
     let (mut done, mut values, mut errors) = (Vec::new(), Vec::<Value>::new(), Vec::new());
     for Task { line, pool, action } in &plan.tasks {
         match action.carry_out(&plan.pools[*pool], context.observer()) {

@@ -20,7 +20,8 @@ impl Image<'_> {
     pub fn plan_mount(&self, dir: &Path, options: &Options) -> Result<Vec<Step>> {
         self.must_not_be_there(dir)?;
         let read_only = self.place.is_snapshot() || options.guest.is_read_only();
-        let mount = self.mount_step(dir, self.fs()?, read_only);
+        let fs = self.fs()?;
+        let mount = self.mount_step(dir, fs, read_only);
         let device = self.device()?;
         let is_attached = !self.place.is_snapshot() && device.is_some();
         let mut steps = Vec::new();
@@ -28,7 +29,7 @@ impl Image<'_> {
             steps.push(self.attach_step());
         }
         if options.check && device.is_none_or(|device| self.usage.mounts_of(device).is_empty()) {
-            steps.push(self.check_step(self.fs()?));
+            steps.push(self.check_step(fs));
         }
         steps.push(mount);
         Ok(steps)

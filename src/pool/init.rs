@@ -166,12 +166,12 @@ pub fn must_be_mounted(path: &Path, dir: &OwnedFd) -> Result<()> {
 }
 
 /// Directories that were made on the way, removed again unless kept.
-pub(super) struct MadeDirs {
+pub(crate) struct MadeDirs {
     dirs: Vec<PathBuf>,
 }
 
 impl MadeDirs {
-    pub(super) fn make(dir: &Path) -> Result<Self> {
+    pub(crate) fn make(dir: &Path) -> Result<Self> {
         let missing: Vec<PathBuf> = dir
             .ancestors()
             .take_while(|dir| !dir.exists())
@@ -185,7 +185,7 @@ impl MadeDirs {
         Ok(made)
     }
 
-    pub(super) fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.dirs.clear();
     }
 }

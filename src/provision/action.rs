@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::clone::{self, ToVolume};
-use crate::error::{Context, Result};
+use crate::error::{Error, Result};
 use crate::guest::Fs;
 use crate::mounting::{Image, Options, mount_point};
 use crate::name::Name;
 use crate::plan::{Observer, Step};
+use crate::pool::init::MadeDirs;
 use crate::pool::{Place, Pool};
 use crate::properties;
 use crate::volume::New;
@@ -41,40 +42,39 @@ pub enum Action {
 }
 
 impl Action {
-    /// The steps that a plan shows.
-    pub fn steps(&self) -> Vec<Step> {
+    /// The steps that a plan shows: the verb's own, or the last ones where it is for a volume that
+    /// a line before makes.
+    pub fn steps(&self, pool: &Pool) -> Result<Vec<Step>> {
         match self {
-            Self::Create(new) => new.plan(),
-            Self::Clone { from, to, .. } => {
-                let to = Place::volume(to).path();
-                vec![
-                    Step::CloneAtOnce {
-                        from: from.path(),
-                        to: to.clone(),
-                    },
-                    Step::NewUuid { image: to },
-                ]
-            }
-            Self::Set { volume, properties } => {
-                let step = |(key, value): (&String, &String)| Step::SetProperty {
-                    volume: volume.clone(),
-                    key: key.clone(),
-                    value: value.clone(),
+            Self::Create(new) => Ok(new.plan()),
+            Self::Clone { from, to, options } => {
+                let clone = ToVolume::open(pool, from.clone(), to.clone(), *options);
+                let copy = Step::CloneAtOnce {
+                    from: from.path(),
+                    to: Place::volume(to).path(),
                 };
-                properties.iter().map(step).collect()
+                unless_new(clone.and_then(|clone| clone.plan()), copy)
             }
+            Self::Set { volume, properties } => Ok(set_steps(volume, properties)),
             Self::Mount {
                 place,
                 fs,
                 dir,
                 options,
                 ..
-            } => vec![Step::Mount {
-                image: place.path(),
-                dir: dir.clone(),
-                fs: fs.to_string(),
-                read_only: place.is_snapshot() || options.guest.is_read_only(),
-            }],
+            } => {
+                let image = Image::open(pool, place);
+                let mount = Step::Mount {
+                    image: place.path(),
+                    dir: dir.clone(),
+                    fs: fs.to_string(),
+                    read_only: place.is_snapshot() || options.guest.is_read_only(),
+                };
+                unless_new(
+                    image.and_then(|image| image.plan_mount(dir, options)),
+                    mount,
+                )
+            }
         }
     }
 
@@ -90,7 +90,9 @@ impl Action {
                 Ok(format!("cloned {} to {to}", from.target()))
             }
             Self::Set { volume, properties } => {
-                self.steps().iter().for_each(|step| observer.begin(step));
+                for step in set_steps(volume, properties) {
+                    observer.begin(&step);
+                }
                 properties::set(pool, volume, properties)?;
                 let shown = properties
                     .iter()
@@ -107,13 +109,31 @@ impl Action {
                 makes_dir,
                 ..
             } => {
-                if *makes_dir {
-                    std::fs::create_dir_all(dir).doing("make", dir)?;
-                }
+                let made = makes_dir.then(|| MadeDirs::make(dir)).transpose()?;
                 let dir = mount_point(dir)?;
                 Image::open(pool, place)?.mount(&dir, options, observer)?;
+                if let Some(made) = made {
+                    made.keep();
+                }
                 Ok(format!("mounted {} on {}", place.target(), dir.display()))
             }
         }
+    }
+}
+
+fn set_steps(volume: &Name, properties: &BTreeMap<String, String>) -> Vec<Step> {
+    let step = |(key, value): (&String, &String)| Step::SetProperty {
+        volume: volume.clone(),
+        key: key.clone(),
+        value: value.clone(),
+    };
+    properties.iter().map(step).collect()
+}
+
+/// The steps, or this one where what they are for is not there yet.
+fn unless_new(steps: Result<Vec<Step>>, step: Step) -> Result<Vec<Step>> {
+    match steps {
+        Err(Error::NotFound { .. }) => Ok(vec![step]),
+        steps => steps,
     }
 }

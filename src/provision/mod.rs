@@ -13,5 +13,5 @@ mod plan;
 mod wish;
 
 pub use action::Action;
-pub use plan::{Plan, Task, plan};
+pub use plan::{Plan, Task, plan, settle};
 pub use wish::{FSTYPE, Wish, read};

@@ -69,6 +69,14 @@ pub fn plan(
     Ok(plan)
 }
 
+/// Finishes what a killed lovol has left unfinished in the pools of these lines, so that nothing is
+/// planned on what is about to move.  A pool that cannot be opened is for [`plan`] to tell.
+pub fn settle(wishes: &[Wish], pool: &Path, wait: Duration) -> Result<()> {
+    let pools = wishes.iter().map(|wish| pool_dir(wish, pool));
+    let pools = pools.filter_map(|dir| Pool::open(dir, wait).ok());
+    pools.into_iter().try_for_each(|pool| pool.settle())
+}
+
 /// What is in a pool, or will be when the lines before are done.
 struct Known {
     index: Index,
