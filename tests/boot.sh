@@ -63,7 +63,7 @@ UNIT
 # The guest's own words go to its second console, what systemd and the kernel say to the first.
 start() {
     : >"$dir/said"
-    timeout --kill-after=10 "$limit" linux.uml \
+    timeout --kill-after=10 "$limit" tests/user-mode-linux.sh "$dir" \
         mem=1G uml_dir="$dir" umid=uml ubda="$dir/disk" root=/dev/ubda rw \
         init=/lib/systemd/systemd systemd.show_status=yes quiet \
         con=null con0=null,fd:1 con1=null,fd:3 \

@@ -67,7 +67,7 @@ prepare() {
 # what the kernel says into a file.  Paths with spaces do not belong on its command line.
 boot() {
     local own=$dir/$1
-    exec timeout --kill-after=10 "$limit" linux.uml \
+    exec timeout --kill-after=10 "$limit" tests/user-mode-linux.sh "$own" \
         mem="${memory_mib}M" uml_dir="$own" umid=uml \
         root=/dev/root rootfstype=hostfs rootflags=/ ro init="$dir/init" LOVOL_RUN="$own" \
         ubda="$own/disk" ubdb="$own/outcome" \
