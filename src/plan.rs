@@ -47,6 +47,8 @@ pub enum Step {
     },
     /// Clone an image by one call.
     CloneAtOnce { from: PathBuf, to: PathBuf },
+    /// Copy an image's data.
+    Copy { from: PathBuf, to: PathBuf },
     /// Give the filesystem in an image a UUID of its own.
     NewUuid { image: PathBuf },
     /// Bind an image to a loop device.
@@ -157,6 +159,7 @@ impl fmt::Display for Step {
                 write!(f, "freeze {} and clone {} to {}", p(dir), p(from), p(to))
             }
             Self::CloneAtOnce { from, to } => write!(f, "clone {} to {} at once", p(from), p(to)),
+            Self::Copy { from, to } => write!(f, "copy {} to {}", p(from), p(to)),
             Self::NewUuid { image } => write!(f, "give the filesystem in {} a new UUID", p(image)),
             Self::Attach {
                 image,

@@ -16,6 +16,7 @@ use crate::record::{Record, XATTR};
 use crate::size::Size;
 use crate::snapshot::{self, Source};
 use crate::sys::beneath;
+use crate::sys::copy;
 use crate::sys::loopdev::FileId;
 use crate::usage::Usage;
 
@@ -212,18 +213,24 @@ impl Adoption {
         }
     }
 
-    /// What [`Adoption::clone_in`] or [`Adoption::move_in`] does.
-    pub fn plan(&self, is_move: bool, is_crash: bool) -> Result<Vec<Step>> {
-        if is_move {
-            return Ok(vec![self.move_step()]);
-        }
+    /// What [`Adoption::clone_in`] does.
+    pub fn plan(&self, is_crash: bool) -> Result<Vec<Step>> {
         let source = self.source();
         Ok(vec![
             snapshot::choose(&source, &Usage::look()?, is_crash)?.step(&source),
         ])
     }
 
-    fn move_step(&self) -> Step {
+    /// What [`Adoption::copy_in`] does.
+    pub fn copy_step(&self) -> Step {
+        Step::Copy {
+            from: self.path.clone(),
+            to: Place::volume(&self.name).path(),
+        }
+    }
+
+    /// What [`Adoption::move_in`] does.
+    pub fn move_step(&self) -> Step {
         Step::Move {
             from: self.path.clone(),
             to: Place::volume(&self.name).path(),
@@ -236,8 +243,30 @@ impl Adoption {
         let way = snapshot::choose(&source, &Usage::look()?, is_crash)?;
         let image = NewImage::for_place(pool, &Place::volume(&self.name))?;
         let taken = snapshot::take(&source, &image, &way, pool.wait, observer)?;
+        self.add(pool, image, taken.size)
+    }
+
+    /// Makes the volume a copy of the image, which nobody may use meanwhile: for one on another
+    /// filesystem.
+    pub fn copy_in(&self, pool: &Pool, observer: &dyn Observer) -> Result<Record> {
+        let shown = self.path.display().to_string();
+        let metadata = self.file.metadata().doing("look at", &self.path)?;
+        Usage::look()?.must_not_use(&shown, FileId::from(&metadata), None)?;
+        lock::lease(&self.file, &shown)?;
+        let image = NewImage::for_place(pool, &Place::volume(&self.name))?;
+        let step = self.copy_step();
+        observer.begin(&step);
+        copy::data(&self.file, &image.file, metadata.len(), |done| {
+            observer.progress(&format!("copying {shown}"), done, metadata.len());
+        })
+        .doing("copy", &self.path)?;
+        self.add(pool, image, metadata.len())
+    }
+
+    /// Makes a volume of what was taken of the image.
+    fn add(&self, pool: &Pool, image: NewImage, size: u64) -> Result<Record> {
         // Direct I/O needs whole sectors; a filesystem does not mind a longer device.
-        let size = taken.size.next_multiple_of(4096);
+        let size = size.next_multiple_of(4096);
         image.set_size(size)?;
         let mut record = Record::new(size, self.fs.clone());
         let device = image.attach(true, None)?;
@@ -257,7 +286,7 @@ impl Adoption {
                 format!("cannot move {shown}"),
                 "it is not on the pool's filesystem",
             )
-            .with_hint("copy it there first, or leave --move out for a reflink"));
+            .with_hint("--copy in the place of --move copies it"));
         }
         if std::os::unix::fs::MetadataExt::nlink(&metadata) > 1 {
             return Err(Error::refused(

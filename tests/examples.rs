@@ -18,7 +18,8 @@ const MACHINE: &str = "
 
 const EMPTY: &str = "
     mkdir -p $POOL/work
-    truncate -s 16M /srv/old.img; mkfs.ext4 -q /srv/old.img";
+    truncate -s 16M /srv/old.img; mkfs.ext4 -q /srv/old.img
+    truncate -s 16M /mnt/vm.img; mkfs.ext4 -q /mnt/vm.img";
 
 /// What has to be done first for a line that does not follow from the ones before.
 const BEFORE: &[(&str, &str)] = &[

@@ -9,15 +9,21 @@ use serde_json::Value;
 
 use crate::support::{Lovol, Round, TestPool, Trace, ensure_state, ensure_unchanged, state};
 
-/// Runs `command` once for each call of `syscall` that it makes, which fails with `errno` then.
+/// Runs `command` once for each call of `syscall` that it makes, which fails with `errno` then; with
+/// a `+`, as do those after it.
 ///
 /// The first run that is not hit ends it, and must succeed.
 #[track_caller]
 fn fails_at_each(pool: &TestPool, syscall: &str, errno: &str, command: impl Fn() -> Lovol) {
+    let (syscall, and_later) = match syscall.strip_suffix('+') {
+        Some(syscall) => (syscall, "+"),
+        None => (syscall, ""),
+    };
     let log = pool.temp().join("strace");
     let before = state(pool);
     for nth in 1.. {
-        let options = format!("-e trace={syscall} -e inject={syscall}:error={errno}:when={nth}");
+        let options =
+            format!("-e trace={syscall} -e inject={syscall}:error={errno}:when={nth}{and_later}");
         let finished = command().strace(&log, &options).finish();
         let trace = Trace::read(&log);
         if trace.injected() == 0 {
@@ -67,7 +73,7 @@ fn a_clone_whose_fsync_fails_leaves_nothing() {
 fn a_snapshot_whose_guest_cannot_write_back_leaves_nothing() {
     let pool = TestPool::new();
     pool.mounted("home", "20M --fs ext4");
-    fails_at_each(&pool, "syncfs", "EIO", || pool.lovol("snapshot home@a"));
+    fails_at_each(&pool, "syncfs+", "EIO", || pool.lovol("snapshot home@a"));
 }
 
 #[test]
@@ -141,6 +147,25 @@ fn a_full_pool_refuses_and_keeps_what_it_has() {
     pool.lovol("snapshot home@after").ok("home@after\n");
     pool.lovol("mount home").arg(home).ok_any();
     assert_eq!(pool.sh("cat $TEMP/home/letter"), "precious");
+}
+
+#[test]
+fn a_guest_that_lost_writes_long_ago_is_taken_with_a_warning() {
+    let pool = TestPool::sized(300 << 20);
+    pool.mounted("home", "200M --fs ext4");
+    // The guest's own file has its blocks, the pool has none for them, and nobody has asked yet.
+    pool.sh(
+        "fill() { dd if=/dev/zero of=$POOL/trash/fill bs=$1 oflag=append conv=notrunc status=none || true; }
+         fill 1M; fill 4K; sync --file-system $POOL
+         head -c 40M /dev/zero | tr '\\0' x > $TEMP/home/new; sync
+         rm $POOL/trash/fill; sync --file-system $POOL",
+    );
+    let finished = pool.lovol("snapshot home@a").finish();
+    assert_eq!(finished.code(), Some(0), "{finished}");
+    let said = "warning: writing home back has failed before";
+    assert!(finished.stderr.contains(said), "{finished}");
+    let again = pool.lovol("snapshot home@b").finish();
+    assert_eq!(again.stderr, "", "{again}");
 }
 
 /// A pool with two volumes, three snapshots, and something in the trash.
@@ -297,7 +322,7 @@ fn what_somebody_did_by_hand_is_named_and_nothing_else_suffers() {
 #[test]
 fn a_foreign_file_in_a_directory_does_not_stop_the_pool() {
     let pool = filled();
-    pool.sh("touch $POOL/snapshots/home/README");
+    pool.sh("touch $POOL/README $POOL/snapshots/home/README");
     pool.lovol("delete home@a%b").finish();
     pool.lovol("create new 1M --fs none").ok("new\n");
 
@@ -306,6 +331,8 @@ fn a_foreign_file_in_a_directory_does_not_stop_the_pool() {
     pool.lovol("create newer 1M --fs none").ok("newer\n");
     let kinds = found(&pool);
     assert!(kinds.iter().all(|(kind, _)| kind == "foreign"), "{kinds:?}");
+    let stray = pool.path().join("README").display().to_string();
+    assert!(kinds.iter().any(|(_, what)| *what == stray), "{kinds:?}");
 }
 
 /// A file that no lovol has any business with, and a way to see that none had.

@@ -91,6 +91,12 @@ fn a_pool_on_an_image_of_its_own_works_and_grows() {
         sh(&format!("losetup -nO DIO -j {}.img | xargs", dir.display())),
         "1"
     );
+    // What was attached has the name that it has.
+    let image = format!("{}.img", dir.display());
+    assert_eq!(
+        sh(&format!("losetup -nO BACK-FILE | grep -F {image}")),
+        image
+    );
     let before = sh(&format!(
         "df --output=size -B1M {} | tail -1",
         dir.display()

@@ -453,6 +453,40 @@ fn an_image_is_taken_in_by_reflink_or_moved() {
 }
 
 #[test]
+fn create_copies_an_image_from_another_filesystem_if_told_to() {
+    let pool = TestPool::new();
+    pool.sh(
+        "cd $TEMP; truncate -s 64M far.img; mkfs.ext4 -q -L far far.img
+         mkdir m; mount -o loop far.img m; head -c 3M /dev/urandom > m/f; sha1sum < m/f > sum",
+    );
+    let far = pool.temp().join("far.img");
+    ensure_unchanged(&pool, || {
+        pool.lovol("create far --copy --from")
+            .arg(&far)
+            .fails(1, "is in use: mounted on")
+    });
+    pool.sh("umount $TEMP/m; while losetup -j $TEMP/far.img | grep -q .; do sleep 0.1; done");
+    ensure_unchanged(&pool, || {
+        let planned = pool.lovol("create far --copy -n --from").arg(&far).ok_any();
+        assert!(
+            planned.ends_with("far.img to volumes/far.img\n"),
+            "{planned}"
+        );
+    });
+    let used = |path: &str| -> u64 { pool.sh(&format!("stat -c %b {path}")).parse().unwrap() };
+    let free = pool.free_bytes();
+    pool.lovol("create far --copy --from").arg(&far).ok("far\n");
+    assert!(free - pool.free_bytes() < 32 << 20, "holes were copied");
+    assert!(used("$POOL/volumes/far.img") < 2 * used("$TEMP/far.img"));
+    pool.sh("cmp $TEMP/far.img $POOL/volumes/far.img");
+    let shown = pool.lovol("show far -J").json();
+    assert_eq!(shown["volumes"][0]["label"], "far");
+    pool.lovol("mount far").arg(pool.dir("n")).ok("");
+    pool.sh("sha1sum < $TEMP/n/f | cmp - $TEMP/sum");
+    pool.lovol("check").ok("");
+}
+
+#[test]
 fn a_guest_made_by_hand_is_known_from_then_on() {
     let pool = TestPool::new();
     pool.lovol("create vm 64M --fs none").ok_any();

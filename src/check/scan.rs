@@ -8,6 +8,7 @@ use rustix::fs::OFlags;
 
 use crate::check::{Finding, Kind};
 use crate::name::{Name, SnapshotName};
+use crate::pool::init::{DIRECTORIES, FILES};
 use crate::pool::{Place, Pool};
 use crate::record::Record;
 use crate::sys::beneath;
@@ -40,6 +41,7 @@ pub struct Scanned {
 /// Lists the pool's directories and reads each image's record.
 pub fn scan(pool: &Pool) -> io::Result<Scanned> {
     let mut scanned = Scanned::default();
+    scanned.add_strays(pool)?;
     for file in beneath::names(pool.dir(), "volumes")? {
         let place = image_name(&file).map(Place::Volume);
         scanned.add(pool, &Path::new("volumes").join(&file), place);
@@ -67,6 +69,17 @@ fn image_name(file: &str) -> Option<Name> {
 }
 
 impl Scanned {
+    fn add_strays(&mut self, pool: &Pool) -> io::Result<()> {
+        for name in beneath::names(pool.dir(), ".")? {
+            let is_own = DIRECTORIES.contains(&name.as_str()) || FILES.contains(&name.as_str());
+            // A filesystem's root may have this one.
+            if !is_own && name != "lost+found" {
+                self.add_foreign(pool, Path::new(&name), "it is no part of a pool");
+            }
+        }
+        Ok(())
+    }
+
     fn add_snapshots(
         &mut self,
         pool: &Pool,

@@ -21,16 +21,18 @@ use crate::volume::{Adoption, New, name_must_be_free};
 /// Make a volume: a sparse image of SIZE with a filesystem in it
 ///
 /// SIZE is what the volume may grow to; it takes room in the pool only as it is filled. Sizes are
-/// rounded up to 1 MiB. 50G is 50 GiB, 50GB is 50 * 10^9 bytes.
+/// rounded up to 1 MiB. 50G is 50 GiB, 50GB is 50 * 10^9 bytes, and a number alone is bytes.
 ///
-/// With --from, an image that exists already becomes the volume: by reflink, or with --move itself.
+/// With --from, an image that exists already becomes the volume: by reflink, with --move itself, or
+/// with --copy a copy of it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   lovol create home 50G                       50 GiB with XFS
   lovol create db 20G --fs ext4 --label db
   lovol create vm 10G --fs none               an empty image
-  lovol create old --from /srv/old.img        take in an image")]
+  lovol create old --from /srv/old.img        take in an image
+  lovol create vm2 --from /mnt/vm.img --copy  from another filesystem")]
 pub struct Create {
     /// The volume's name
     #[arg(value_name = "NAME")]
@@ -76,8 +78,12 @@ pub struct Create {
     #[arg(long = "move", requires = "from")]
     is_move: bool,
 
-    /// Take an image in use without freezing it, as after a pulled plug
+    /// Copy the image, which must not be in use: for one on another filesystem than the pool
     #[arg(long, requires = "from", conflicts_with = "is_move")]
+    copy: bool,
+
+    /// Take an image in use without freezing it, as after a pulled plug
+    #[arg(long, requires = "from", conflicts_with_all = ["is_move", "copy"])]
     crash: bool,
 }
 
@@ -121,12 +127,19 @@ impl Create {
         file.metadata().doing("find", file)?;
         let pool = context.pool_or_new()?;
         let adoption = Adoption::open(&pool, &self.name, file, self.is_move)?;
-        if context.shows(|| adoption.plan(self.is_move, self.crash))? {
+        let plan = || match (self.is_move, self.copy) {
+            (true, _) => Ok(vec![adoption.move_step()]),
+            (_, true) => Ok(vec![adoption.copy_step()]),
+            _ => adoption.plan(self.crash),
+        };
+        if context.shows(plan)? {
             return Ok(());
         }
         let observer: &dyn Observer = context.observer();
         let record = if self.is_move {
             adoption.move_in(&pool, observer)?
+        } else if self.copy {
+            adoption.copy_in(&pool, observer)?
         } else {
             adoption.clone_in(&pool, self.crash, observer)?
         };

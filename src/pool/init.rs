@@ -62,7 +62,7 @@ pub(super) fn make_in(dir: &Path, observer: &dyn Observer) -> Result<Abilities> 
 
 /// Makes what a pool consists of; the settings, by which it is known as one, last.
 fn fill(dir: &OwnedFd) -> io::Result<()> {
-    for name in ["volumes", "snapshots", "trash"] {
+    for name in DIRECTORIES {
         rustix::fs::mkdirat(dir, name, Mode::RWXU)?;
     }
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
@@ -89,12 +89,17 @@ fn fill(dir: &OwnedFd) -> io::Result<()> {
     beneath::sync(dir)
 }
 
+/// What lies in a pool's directory.
+pub const DIRECTORIES: [&str; 3] = ["volumes", "snapshots", "trash"];
+/// See [`DIRECTORIES`].
+pub const FILES: [&str; 4] = ["lock", "ballast", INDEX, edit::NEW_INDEX];
+
 fn empty(dir: &OwnedFd) {
     use rustix::fs::unlinkat;
-    for name in ["volumes", "snapshots", "trash"] {
+    for name in DIRECTORIES {
         let _ = unlinkat(dir, name, AtFlags::REMOVEDIR);
     }
-    for name in ["lock", "ballast", INDEX, edit::NEW_INDEX] {
+    for name in FILES {
         let _ = unlinkat(dir, name, AtFlags::empty());
     }
 }
@@ -108,8 +113,9 @@ pub fn must_be_empty(dir: &Path) -> Result<()> {
         .doing("look at", dir)?
         .is_some()
     {
-        return Err(Error::refused(what(), "it is a pool already")
-            .with_hint("'lovol list' shows what is in it"));
+        return Err(Error::refused(what(), "it is a pool already").with_hint(
+            "'lovol list' shows what is in it; 'lovol init --loop +50G' makes one that is on an image larger",
+        ));
     }
     let names = beneath::names(&fd, ".").doing("read", dir)?;
     if is_half_made(&fd, &names) {

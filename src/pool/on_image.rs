@@ -93,7 +93,10 @@ impl OnImage {
         if self.image().symlink_metadata().is_ok() {
             return Err(Error::Exists {
                 what: self.image().display().to_string(),
-                hint: None,
+                hint: Some(format!(
+                    "if it is that pool's, 'lovol init --loop +{}' makes it larger",
+                    self.size
+                )),
             });
         }
         if self.dir.exists() {
@@ -116,10 +119,7 @@ impl OnImage {
         let parent = open_dir(self.dir.parent().unwrap_or(Path::new("/")))?;
         let file = beneath::unnamed(&parent).doing("make", &image_path)?;
         self.allocate(&file)?;
-        let device = attach(&file)?;
-        let device_path = device.path();
-        let words = ["-q", "-K", "-m", "reflink=1", "-b", "size=4096"].map(std::ffi::OsStr::new);
-        MKFS.run(&[&words[..], &[device_path.as_os_str()]].concat(), &[0])?;
+        make_filesystem(&file)?;
         rustix::fs::fsync(&file).doing("write back", &image_path)?;
         unfinished::note(&file).doing("note the making of", &image_path)?;
         // Named before it is used: a pool on a file without a name would be gone with its mount.
@@ -127,12 +127,37 @@ impl OnImage {
         beneath::link(&file, &parent, name).doing("name", &image_path)?;
         let result = beneath::sync(&parent)
             .doing("write back", &image_path)
-            .and_then(|()| self.mount_and_fill(&device_path, &file, &steps[1], observer));
+            .and_then(|()| self.attach_and_fill(&file, &steps[1], observer));
         if result.is_ok() {
             made.keep();
         } else {
-            drop(device.close());
             let _ = rustix::fs::unlinkat(&parent, name, AtFlags::empty());
+        }
+        result
+    }
+
+    /// By its name: what `losetup` and `df` say of the device is what it was attached by.
+    fn attach_and_fill(
+        &self,
+        image: &File,
+        step: &Step,
+        observer: &dyn Observer,
+    ) -> Result<Abilities> {
+        let path = self.image();
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let named = File::from(rustix::fs::open(&path, flags, Mode::empty()).doing("open", &path)?);
+        if FileId::of(&named).doing("look at", &path)?
+            != FileId::of(image).doing("look at", &path)?
+        {
+            return Err(Error::refused(
+                format!("cannot use {}", path.display()),
+                "another file took its place meanwhile",
+            ));
+        }
+        let device = attach(&named)?;
+        let result = self.mount_and_fill(&device.path(), image, step, observer);
+        if result.is_err() {
+            drop(device.close());
         }
         result
     }
@@ -170,10 +195,18 @@ impl OnImage {
     }
 }
 
+fn make_filesystem(image: &File) -> Result<()> {
+    let backing = beneath::reopen(image, OFlags::RDWR).doing("open", "the pool's image")?;
+    let device = attach(&backing)?;
+    let path = device.path();
+    let words = ["-q", "-K", "-m", "reflink=1", "-b", "size=4096"].map(std::ffi::OsStr::new);
+    MKFS.run(&[&words[..], &[path.as_os_str()]].concat(), &[0])?;
+    device.close()
+}
+
 fn attach(file: &File) -> Result<LoopDevice> {
-    let backing = beneath::reopen(file, OFlags::RDWR).doing("open", "the pool's image")?;
     LoopDevice::attach(
-        &backing,
+        file,
         Options {
             read_only: false,
             autoclear: true,

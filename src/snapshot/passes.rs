@@ -44,6 +44,7 @@ impl<'t, 'a> Passes<'t, 'a> {
             expected: Duration::ZERO,
         };
         let times = passes.first()?;
+        passes.tell(1, times.iter().sum());
         let is_worth = |time: &Duration| *time >= worth_tracking;
         let images = times.iter().filter(|time| is_worth(time)).count();
         let start = |taking: &Taking<'_>| taking.start_tracker(images);
@@ -73,7 +74,7 @@ impl<'t, 'a> Passes<'t, 'a> {
             if !self.takes_part(taking) {
                 return Ok(Duration::ZERO);
             }
-            taking.sync()?;
+            taking.sync_first()?;
             let mut share = taking.share();
             taking.clone_data(|time| share.rest_after(time))
         };
@@ -95,6 +96,7 @@ impl<'t, 'a> Passes<'t, 'a> {
             for number in 0..self.takings.len() {
                 time += self.pass(number, pass > 1)?;
             }
+            self.tell(pass + 1, time);
             // No shorter than the one before: what is left is what is written meanwhile.
             let is_as_long = pass > 1 && time > last.mul_f32(0.8);
             last = time;
@@ -104,6 +106,19 @@ impl<'t, 'a> Passes<'t, 'a> {
         }
         self.sync()?;
         Ok(last)
+    }
+
+    /// What nothing is cloned for before the instant is not told of.
+    fn tell(&self, pass: u32, time: Duration) {
+        if let Some(taking) = self.takings.iter().find(|taking| self.takes_part(taking)) {
+            let how = match (pass, self.is_tracking()) {
+                (1, _) => "cloned",
+                (_, true) => "followed and cloned again",
+                (_, false) => "cloned again",
+            };
+            let milliseconds = time.as_secs_f64() * 1000.0;
+            taking.detail(&format!("pass {pass}: {how} in {milliseconds:.1} ms"));
+        }
     }
 
     fn sync(&self) -> Result<()> {

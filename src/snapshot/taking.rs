@@ -74,6 +74,23 @@ impl<'a> Taking<'a> {
         }
     }
 
+    /// The same for the first time.
+    ///
+    /// The kernel keeps a failure of writing back until somebody asks (`errseq_t`; fs/sync.c, syncfs(2)): so
+    /// the first one to ask may be told of what went wrong long ago, as when the pool was full.  What fails
+    /// twice fails now.
+    pub fn sync_first(&self) -> Result<()> {
+        if self.sync().is_ok() {
+            return Ok(());
+        }
+        self.sync()?;
+        self.observer.warn(&format!(
+            "writing {} back has failed before: what was written to it then may be lost ('dmesg' says more)",
+            self.source.name
+        ));
+        Ok(())
+    }
+
     /// What is to be frozen for it, if anything.
     pub fn ward(&self) -> Result<Option<Ward>> {
         let Way::Frozen { root, device, .. } = self.way else {
@@ -227,7 +244,11 @@ impl<'a> Taking<'a> {
     pub fn finish(&self, frozen: &Frozen) -> Result<Taken> {
         self.verify()?;
         let (consistency, frozen_time) = match self.way {
-            Way::Frozen { .. } => (Consistency::Frozen, Some(frozen.time)),
+            Way::Frozen { .. } => {
+                let milliseconds = frozen.time.as_secs_f64() * 1000.0;
+                self.detail(&format!("frozen for {milliseconds:.1} ms"));
+                (Consistency::Frozen, Some(frozen.time))
+            }
             Way::Unused { .. } => (self.prove()?, None),
             Way::Crash => (Consistency::Crash, None),
             Way::Immutable(consistency) => (*consistency, None),
@@ -278,7 +299,7 @@ impl<'a> Taking<'a> {
             Some(libc::EXDEV) => {
                 Error::refused(what, "source and destination are on different filesystems")
                     .with_hint(
-                        "a reflink shares blocks within one filesystem; elsewhere, copy the image of a snapshot, never one in use",
+                        "a reflink shares blocks within one filesystem; 'lovol create NAME --from IMAGE --copy' copies an image that is not in use into a pool",
                     )
             }
             Some(libc::EOPNOTSUPP | libc::ENOTTY) => {

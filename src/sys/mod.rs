@@ -2,6 +2,7 @@
 
 pub mod beneath;
 pub mod completions;
+pub mod copy;
 pub mod extents;
 pub mod freeze;
 pub mod guardian;

@@ -300,7 +300,6 @@ pub(super) fn init() -> Verb {
 pub(super) fn init_on_an_image() -> Verb {
     Verb {
         words: "init --loop 512M --sparse ./p{}",
-        // Its device shows the name that the image had before it had one.
         uses: "/yard/",
         ..init()
     }
