@@ -14,7 +14,9 @@
 CARGO  ?= cargo
 PREFIX ?= /usr/local
 
-STAGE   = target/package
+# What goes into the packages, and the packages.
+STAGE    = target/stage
+PACKAGES = target/package
 BIN     = $(or $(CARGO_TARGET_DIR),target)/release/lovol
 PAGES8  = $(notdir $(wildcard man/*.8))
 PAGES5  = $(notdir $(wildcard man/*.5))
@@ -57,7 +59,7 @@ check-boot: deps-boot build
 	tests/boot.sh $(BIN)
 
 check-package: deb rpm
-	tests/package.sh $(STAGE)/*.deb $(STAGE)/*.rpm
+	tests/package.sh $(PACKAGES)/*.deb $(PACKAGES)/*.rpm
 
 bench: deps-check
 	$(CARGO) bench --locked --bench stall
@@ -74,15 +76,18 @@ deny: deps-deny
 # What both packages have in them.
 stage: build
 	rm -rf $(STAGE)
+	mkdir -p $(PACKAGES)
 	$(MAKE) install DESTDIR=$(STAGE) PREFIX=/usr HELPERDIR=/usr/sbin
 	strip $(STAGE)/usr/bin/lovol
 	gzip -9n $(STAGE)/usr/share/man/man?/*
 
 deb: deps-package stage
-	$(CARGO) deb --no-build --no-strip --output $(STAGE)
+	rm -f $(PACKAGES)/*.deb
+	$(CARGO) deb --no-build --no-strip --output $(PACKAGES)
 
 rpm: deps-package stage
-	$(CARGO) generate-rpm --output $(STAGE)
+	rm -f $(PACKAGES)/*.rpm
+	$(CARGO) generate-rpm --output $(PACKAGES)
 
 deps:
 	tests/install-deps.sh build

@@ -21,9 +21,13 @@ _lovol() {
         fi
     done
 
-    local COMP_WORDS=("${words[@]}") COMP_CWORD=$((${#words[@]} - 1))
-    _clap_complete_lovol lovol "${words[-1]}" ''
+    # What is quoted in the line is not in the name.  And no name is a pattern.
+    local COMP_WORDS=("${words[@]//\\/}") COMP_CWORD=$((${#words[@]} - 1)) -
+    set -f
+    _clap_complete_lovol lovol "${COMP_WORDS[-1]}" ''
 
+    # Somebody's directory may be called '$(...)': bash quotes what it knows to be files.
+    [[ ${COMPREPLY[*]} != */* ]] || compopt -o filenames 2>/dev/null
     # bash replaces the last part alone.
     COMPREPLY=("${COMPREPLY[@]#"${words[-1]%"$2"}"}")
 }

@@ -130,13 +130,28 @@ pub fn mount_options() -> ArgValueCompleter {
             .rsplit_once(',')
             .map_or(("", text), |(before, last)| (before, last));
         let taken: Vec<&str> = before.split(',').collect();
+        let before = &text[..text.len() - last.len()];
+        if let Some(begun) = last.strip_prefix("snap=") {
+            let names = snapshots_of_named(begun).into_iter();
+            return candidates(names.map(|name| format!("{before}snap={name}")));
+        }
         let fits = |word: &&str| word.starts_with(last) && !taken.contains(word);
         let words = WORDS.iter().copied().filter(fits);
-        let before = &text[..text.len() - last.len()];
         words
             .map(|word| CompletionCandidate::new(format!("{before}{word}")))
             .collect()
     })
+}
+
+/// The snapshots of the volumes that are named on the line.
+fn snapshots_of_named(begun: &str) -> Vec<String> {
+    let line: BTreeSet<OsString> = std::env::args_os().collect();
+    let volumes = Names::read().map(|names| names.volumes).unwrap_or_default();
+    let wanted = volumes
+        .into_iter()
+        .filter(|(name, _)| line.contains(OsStr::new(name)));
+    let names = wanted.flat_map(|(_, entry)| entry.snapshots.into_keys());
+    names.filter(|name| name.starts_with(begun)).collect()
 }
 
 fn targets(current: &OsStr, which: Which, with_snapshots: bool) -> Vec<CompletionCandidate> {

@@ -2,7 +2,7 @@
 //! blanks are written as `\040`.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::sys::mount::split_words;
@@ -56,13 +56,18 @@ fn parse_line(text: &[u8], line: usize) -> Option<Entry> {
 }
 
 /// A path as a field has it.
-pub fn escape(path: &Path) -> String {
-    let bytes = path.as_os_str().as_bytes();
+pub fn escape_path(path: &Path) -> String {
+    escape(&path.to_string_lossy())
+}
+
+/// A text as a field has it.
+pub fn escape(text: &str) -> String {
+    let bytes = text.as_bytes();
     let mut escaped = Vec::with_capacity(bytes.len());
     for &byte in bytes {
         match byte {
-            // getmntent(3) names these; a line that begins with a hash is a comment.
-            b' ' | b'\t' | b'\n' | b'\\' | b'#' => escaped.extend(format!("\\{byte:03o}").bytes()),
+            // getmntent(3) names these, and knows no others.
+            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").bytes()),
             _ => escaped.push(byte),
         }
     }
@@ -90,8 +95,8 @@ mod tests {
 
     #[test]
     fn what_is_escaped_is_read_again() {
-        let path = Path::new("/a b/#c\\d");
-        let entries = parse(format!("{} /m xfs", escape(path)).as_bytes());
+        let path = Path::new("/a b/c\\d\te#");
+        let entries = parse(format!("{} /m xfs", escape_path(path)).as_bytes());
         assert_eq!(Path::new(&entries[0].spec), path);
     }
 }

@@ -103,12 +103,72 @@ udev_leaves_them_alone() {
     lovol detach golden@v3
 }
 
+# Links are only kept from what is lovol's: not from a partition in somebody's image, which has no
+# file of its own.
+udev_serves_others() {
+    local device
+    truncate -s 16M /root/foreign
+    sfdisk --quiet --label gpt /root/foreign <<<,
+    device=$(losetup --find --show --partscan /root/foreign)
+    udevadm settle
+    readlink -f /dev/disk/by-partuuid/* | grep -x "${device}p1"
+    losetup --detach "$device"
+}
+
+# The state of the freeze that is under way, if one is: 2 is FROZEN.
+state_of_freeze() {
+    local byte=
+    # Nothing is run here, as a freeze is short.
+    { read -r -n 1 byte </run/lovol/freeze-*; } 2>/dev/null || true
+    [ "$byte" = $'\2' ]
+}
+
+# Stops lovol in the freeze of a snapshot that its unit takes.  Its pid is in the marker's name.
+stop_in_freeze() {
+    local try marker
+    for ((try = 0; try < 20; try++)); do
+        dd if=/dev/urandom of=/home/data bs=1M count=16 status=none
+        systemctl start --no-block lovol-snapshot@home.service
+        for ((look = 0; look < 100000; look++)); do
+            state_of_freeze || continue
+            marker=$(echo /run/lovol/freeze-*)
+            main=${marker#*freeze-}
+            main=${main%-*}
+            kill -STOP "$main" || break
+            ! state_of_freeze || return 0
+            kill -CONT "$main"
+            break
+        done
+        until_true 30 is_over
+    done
+    return 1
+}
+
+is_over() {
+    [ "$(systemctl show --property ActiveState --value lovol-snapshot@home.service)" != activating ]
+}
+
+# lovol is killed in its freeze, and systemd ends its unit: the guardian thaws all the same.
+a_killed_snapshot_is_thawed() {
+    local main
+    stop_in_freeze
+    kill -KILL "$main"
+    timeout 8 touch /home/after-the-kill
+    until_true 10 is_over
+    [ "$(systemctl show --property Result --value lovol-snapshot@home.service)" = signal ]
+    ! state_of_freeze || return 1
+    systemctl reset-failed lovol-snapshot@home.service
+    lovol check
+}
+
 case $boot in
     1) follow_readme ;;
     2)
         all_is_there
         until_true 60 has_a_snapshot_by_the_timer
         udev_leaves_them_alone
+        udev_serves_others
+        a_killed_snapshot_is_thawed
         nothing_has_failed
         ;;
     3)

@@ -32,12 +32,11 @@ copy_readme() {
 
 make_root() {
     local root=$dir/root modules
-    tests/debian-root.sh "$root" systemd-sysv udev kmod dbus xfsprogs e2fsprogs
+    tests/debian-root.sh "$root" systemd-sysv udev kmod dbus fdisk xfsprogs e2fsprogs
     make -s install BIN="$binary" DESTDIR="$root" PREFIX=/usr
     modules=(/usr/lib/uml/modules/*)
     mkdir -p "$root/lib/modules"
     cp -a "${modules[0]}" "$root/lib/modules/"
-    echo loop >"$root/etc/modules-load.d/loop.conf"
     mkdir "$root/boot-test"
     cp tests/boot-guest.sh "$root/boot-test/guest"
     copy_readme "$root/boot-test"
@@ -76,7 +75,9 @@ boot() {
     start
     wait "$kernel" || fail "$1: the kernel died or hung"
     [ "$(tail -n 1 "$dir/said" | tr -d '\r')" = 'all is well' ] || fail "$1"
-    ! grep -E 'Failed (to )?unmount|FAILED' "$dir/console" || fail "$1: systemd could not do it"
+    # But for the snapshot that is killed to see it thawed.
+    ! grep -E 'Failed (to )?unmount|FAILED' "$dir/console" | grep -v 'napshot of the lovol volume' ||
+        fail "$1: systemd could not do it"
     pass "$1"
 }
 

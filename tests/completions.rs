@@ -12,7 +12,7 @@ fn pool() -> TestPool {
     let pool = TestPool::new();
     pool.sh("lovol create home 1M --fs none; lovol create homework 1M --fs none");
     pool.mounted("srv", "16M --fs ext4");
-    pool.sh("lovol snapshot srv@one; lovol snapshot srv@other; lovol attach homework; mkdir -p dir/deeper");
+    pool.sh("lovol snapshot srv@one; lovol snapshot srv@other; lovol attach homework; mkdir -p dir/deeper 'my dir' 'do$(touch pwned)' 'br[a]ck'");
     pool
 }
 
@@ -38,6 +38,17 @@ fn completes(name: &'static str) {
         (
             "lovol mount home di\tde\t",
             &["mount", "home", "dir/deeper/"],
+        ),
+        // Names that a shell would not take for names.
+        ("lovol mount home my\t", &["mount", "home", "my dir/"]),
+        (
+            "lovol mount home do\t",
+            &["mount", "home", "do$(touch pwned)/"],
+        ),
+        ("lovol mount home br\t", &["mount", "home", "br[a]ck/"]),
+        (
+            "lovol mount srv dir -o snap=on\t",
+            &["mount", "srv", "dir", "-o", "snap=one"],
         ),
         (
             "lovol mount -o ro,noat\thome dir",

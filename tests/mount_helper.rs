@@ -101,7 +101,7 @@ fn remount_changes_what_is_mounted() {
         fails(
             pool,
             32,
-            "nothing is mounted there",
+            "is not mounted there",
             "mount -t lovol -o remount,ro lovol:home $TEMP/tmp",
         );
     });

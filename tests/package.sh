@@ -53,6 +53,7 @@ lintian --fail-on error "$deb"
 step 'the rpm has what the deb has'
 rpm -qpl "$rpm" | has "${files[@]/#*sbin\/mount.lovol//usr/bin/lovol}" /usr/share/licenses/lovol/COPYING
 rpm -qp --scripts "$rpm" | grep -q 'ln -sf /usr/bin/lovol /usr/sbin/mount.lovol'
+rpm -qp --scripts "$rpm" | grep -q 'systemctl stop'
 rpm -qp --requires "$rpm" | has util-linux xfsprogs
 
 step 'a clean Debian'

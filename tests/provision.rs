@@ -101,23 +101,30 @@ fn one_wrong_word_and_nothing_at_all_is_done() {
             "-:5: x-lovol.from=a@@b",
             "lovol:a /a lovol x-lovol.from=a@@b",
         ),
-        ("-:5: no volume named a", "lovol:a /a lovol defaults"),
         ("-:5: 1M is too small", "lovol:a /a lovol x-lovol.size=1M"),
         (
             "-:5: /srv/a.img: it is no image's path",
             "/srv/a.img /a xfs loop,X-lovol.size=1G",
         ),
         (
-            "-:5: no pool at /nowhere",
-            "/nowhere/volumes/a.img /a lovol x-lovol.size=1G",
-        ),
-        (
-            "-:5: no volume named golden",
-            "lovol:a /a lovol x-lovol.from=golden@v3",
-        ),
-        (
             "-:5: srv is described twice",
             "lovol:srv /a lovol x-lovol.keep=1d",
+        ),
+        (
+            "-:5: x-lovol.size=2G: it stands there twice",
+            "lovol:a /a lovol x-lovol.size=1G,x-lovol.size=2G",
+        ),
+        (
+            "-:5: x-lovol.label: it needs a value",
+            "lovol:a /a lovol x-lovol.size=1G,x-lovol.label",
+        ),
+        (
+            "-:5: x-lovol.label= and x-lovol.mkfs-options= are for a new filesystem",
+            "lovol:a /a lovol x-lovol.from=srv,x-lovol.label=a",
+        ),
+        (
+            "-:5: there is one quotation mark",
+            "lovol:a /a lovol x-lovol.label=\"a,nofail,x-lovol.size=1G",
         ),
         (
             "-:5: a snapshot is never made",
@@ -129,6 +136,102 @@ fn one_wrong_word_and_nothing_at_all_is_done() {
         })
         .expect_failure(says);
     }
+}
+
+#[test]
+fn what_one_line_cannot_have_is_told_when_the_others_are_made() {
+    let pool = TestPool::new();
+    pool.sh("lovol create old 1M --fs none; lovol delete old");
+    let wrong = "lovol:a /a lovol defaults\n\
+                 /nowhere/volumes/a.img /a lovol x-lovol.size=1G\n\
+                 lovol:b /b lovol x-lovol.from=golden@v3\n\
+                 lovol:old /old lovol x-lovol.size=300M\n";
+    let says = [
+        "-:1: no volume named a",
+        "-:2: no pool at /nowhere",
+        "-:3: no volume named golden",
+        "-:4: old is not made: it was deleted",
+        "4 lines were not followed",
+    ];
+    let right = "lovol:srv /srv lovol x-lovol.size=16M,x-lovol.fs=ext4\n";
+    let planned = ensure_unchanged(&pool, || {
+        provision(&pool, "-n", &format!("{wrong}{right}")).finish()
+    });
+    assert_eq!(planned.code(), Some(1), "{planned}");
+    assert!(
+        planned.stdout.starts_with("would make volumes/srv.img"),
+        "{planned}"
+    );
+    let done = provision(&pool, "", &format!("{wrong}{right}")).finish();
+    assert_eq!(
+        (done.code(), done.stdout.as_str()),
+        (Some(4), "created srv\n"),
+        "{done}"
+    );
+    let again = provision(&pool, "", &format!("{wrong}{right}")).fails(1, "");
+    for said in says {
+        assert!(planned.stderr.contains(said), "{planned}");
+        assert!(done.stderr.contains(said), "{done}");
+        assert!(again.contains(said), "{again}");
+    }
+}
+
+#[test]
+fn one_line_of_several_describes_a_volume() {
+    let pool = TestPool::new();
+    let lines = "lovol:home /home lovol defaults\n\
+                 $POOL/volumes/home.img /mnt ext4 noauto,loop,x-lovol.size=16M\n";
+    provision(&pool, "", lines).ok("created home\n");
+    // As the line's own type says.
+    assert_eq!(show(&pool, "home")["fstype"], "ext4");
+    ensure_unchanged(&pool, || provision(&pool, "", lines).ok(""));
+}
+
+#[test]
+fn what_lies_in_another_mount_is_mounted_after_it() {
+    let pool = TestPool::new();
+    pool.dir("srv");
+    let lines = "lovol:srv $TEMP/srv lovol x-lovol.size=16M,x-lovol.fs=ext4\n\
+                 lovol:data $TEMP/srv/data lovol x-lovol.size=16M,x-lovol.fs=ext4,X-mount.mkdir\n";
+    let planned = provision(&pool, "-n --mount", lines).ok_any();
+    assert!(planned.contains("would make the directory"), "{planned}");
+    provision(&pool, "--mount", lines).ok_any();
+    pool.sh("umount srv/data; umount srv");
+    // By now it is in there, and not to be seen before.
+    let lines = lines.replace(",X-mount.mkdir", "");
+    provision(&pool, "--mount", &lines).ok_any();
+    pool.sh("umount srv/data; umount srv");
+}
+
+#[test]
+fn a_copy_of_a_pool_is_another_pool() {
+    let pool = TestPool::raw();
+    pool.sh(
+        "mkdir $POOL/one a b; export LOVOL_POOL=$POOL/one; lovol init; lovol create home 16M --fs ext4
+         cp -a --reflink=always $POOL/one $POOL/two",
+    );
+    let lines = "$POOL/one/volumes/home.img $TEMP/a lovol defaults\n\
+                 $POOL/two/volumes/home.img $TEMP/b lovol defaults,x-lovol.trim=off\n";
+    provision(&pool, "--mount", lines).ok_any();
+    pool.sh("touch b/file; ! test -e a/file; umount a b");
+    let trim = |dir: &str| {
+        let shown = pool
+            .lovol("show home -J")
+            .env("LOVOL_POOL", pool.path().join(dir));
+        shown.json()["volumes"][0]["properties"]["trim"].clone()
+    };
+    assert_eq!((trim("one"), trim("two")), (Value::Null, "off".into()));
+}
+
+#[test]
+fn whom_a_user_may_mount_is_not_trusted() {
+    let pool = TestPool::new();
+    pool.dir("a");
+    let lines = "lovol:a $TEMP/a lovol user,exec,x-lovol.size=16M,x-lovol.fs=ext4\n";
+    provision(&pool, "--mount", lines).ok_any();
+    let options = pool.sh("findmnt -no VFS-OPTIONS a; umount a");
+    assert!(options.contains("nosuid,nodev"), "{options}");
+    assert!(!options.contains("noexec"), "{options}");
 }
 
 #[test]
@@ -183,6 +286,17 @@ fn a_volume_is_seeded_from_a_snapshot() {
     ensure_unchanged(&pool, || provision(&pool, "--mount", lines).ok(""));
     let wrong = "lovol:b /b lovol x-lovol.fs=xfs,x-lovol.from=golden@v3\n";
     provision(&pool, "", wrong).fails(1, "cannot make b with xfs");
+    // The same where the file makes the first one as well.
+    let both = "lovol:first /f lovol x-lovol.size=32M,x-lovol.fs=ext4\n\
+                lovol:larger /l lovol x-lovol.size=64M,x-lovol.from=first\n\
+                lovol:smaller /s lovol x-lovol.size=16M,x-lovol.from=first\n";
+    let said = provision(&pool, "", both).finish();
+    let warning = "warning: -:3: smaller gets 32M, as volume first has: more than 16M";
+    assert!(said.stderr.contains(warning), "{said}");
+    assert_eq!(
+        show(&pool, "larger")["properties"]["grow-to"],
+        (64 << 20).to_string()
+    );
 }
 
 #[test]
@@ -265,6 +379,16 @@ fn a_line_for_fstab_is_followed_without_a_word() {
         pool.sh("lovol delete -r home; lovol purge -y home; lines=$(grep -v /snapshots/ /etc/fstab); echo \"$lines\" >/etc/fstab");
         pool.lovol("provision").ok("created home\n");
         pool.lovol("fstab home home").fails(2, "absolute");
+        // All that provisioning can make again is said.
+        let described = "lovol:v /v lovol x-lovol.size=16M,x-lovol.fs=ext4,\"x-lovol.label=a,b\",x-lovol.trim=off,x-lovol.user:who=me 0 0";
+        let described = described.replace("\"x-lovol.label=a,b\"", "x-lovol.label=\"a,b\"");
+        pool.lovol("provision -").stdin(described).ok_any();
+        let line = pool.lovol("fstab v /v").ok_any();
+        let words = ",x-lovol.size=16M,x-lovol.fs=ext4,x-lovol.label=\"a,b\",x-lovol.trim=off,x-lovol.user:who=me 0 0";
+        assert!(line.contains(words), "{line}");
+        pool.lovol("create bare 1M --fs none").ok_any();
+        pool.lovol("fstab bare /b")
+            .fails(1, "there is no filesystem in it");
     });
 }
 

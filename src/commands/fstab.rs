@@ -7,10 +7,10 @@ use clap::Args;
 use crate::commands::{Context, target_parser};
 use crate::complete::{Which, directory, images};
 use crate::error::{Error, Result};
-use crate::fstab::escape;
+use crate::fstab::{escape, escape_path};
 use crate::guest::Fs;
 use crate::pool::{Place, Pool};
-use crate::properties::KEEP;
+use crate::properties::{KEEP, TRIM, USER};
 use crate::provision::FSTYPE;
 use crate::record::Record;
 use crate::size::Size;
@@ -42,6 +42,12 @@ pub struct Fstab {
 
 impl Fstab {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
+        if self.dir.to_str().is_none() {
+            return Err(Error::usage(
+                "the directory's name is not UTF-8",
+                "systemd takes no such line",
+            ));
+        }
         if !self.dir.is_absolute() {
             return Err(Error::usage(
                 format!("{} is not an absolute path", self.dir.display()),
@@ -60,7 +66,7 @@ impl Fstab {
 
     fn line(&self, pool: &Pool, place: &Place, record: &Record) -> Result<String> {
         let (fstype, options) = match (self.plain, place.is_snapshot()) {
-            (false, false) => (FSTYPE, described(record)),
+            (false, false) => (FSTYPE, described(place, record)?),
             (false, true) => (FSTYPE, format!("ro,nofail,{REQUIRES}")),
             (true, false) => (mountable(place, &record.fs)?, "loop,nofail".to_owned()),
             (true, true) => {
@@ -73,9 +79,10 @@ impl Fstab {
         let image = pool.full_path(place);
 
         Ok(format!(
-            "{} {} {fstype} {options} 0 0",
-            escape(&image),
-            escape(&self.dir)
+            "{} {} {fstype} {} 0 0",
+            escape_path(&image),
+            escape_path(&self.dir),
+            escape(&options)
         ))
     }
 }
@@ -83,19 +90,27 @@ impl Fstab {
 /// Ordered after provisioning, so that a missing volume is made before it is mounted.
 const REQUIRES: &str = "x-systemd.requires=lovol-provision.service";
 
-fn described(record: &Record) -> String {
-    let mut words = vec![
-        "defaults,nofail".to_owned(),
-        REQUIRES.to_owned(),
-        format!("x-lovol.size={}", exact(record.size)),
-    ];
+fn described(place: &Place, record: &Record) -> Result<String> {
+    let mut words = vec!["defaults,nofail".to_owned(), REQUIRES.to_owned()];
+    mountable(place, &record.fs)?;
+    // What lovol cannot make is not described, or another filesystem would be made in its place.
     if !matches!(record.fs, Fs::Other(_)) {
+        words.push(format!("x-lovol.size={}", exact(record.size)));
         words.push(format!("x-lovol.fs={}", record.fs));
+        let label = record.label.iter().filter(|label| !label.is_empty());
+        words.extend(label.filter_map(|label| word("label", label)));
     }
-    if let Some(keep) = record.properties.get(KEEP) {
-        words.push(format!("x-lovol.keep={keep}"));
-    }
-    words.join(",")
+    let properties = record.properties.iter();
+    let own =
+        properties.filter(|(key, _)| [KEEP, TRIM].contains(&key.as_str()) || key.starts_with(USER));
+    words.extend(own.filter_map(|(key, value)| word(key, value)));
+    Ok(words.join(","))
+}
+
+/// An option word; none for what cannot stand in one.
+fn word(key: &str, value: &str) -> Option<String> {
+    let mark = if value.contains(',') { "\"" } else { "" };
+    (!value.contains('"')).then(|| format!("x-lovol.{key}={mark}{value}{mark}"))
 }
 
 /// The size for people, if that is all of it; else in bytes.
@@ -110,9 +125,10 @@ fn exact(bytes: u64) -> String {
 fn mountable<'f>(place: &Place, fs: &'f Fs) -> Result<&'f str> {
     match fs {
         Fs::None => Err(Error::refused(
-            format!("there is no plain line for {place}"),
+            format!("there is no line for {place}"),
             "there is no filesystem in it",
-        )),
+        )
+        .with_hint("make one on the device that 'lovol attach' prints, and mount it once")),
         fs => Ok(fs.as_str()),
     }
 }

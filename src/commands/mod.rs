@@ -241,8 +241,13 @@ fn raise_file_limit() {
     }
 }
 
-/// What was typed stands in clap's message, and a terminal must not obey it.
-fn print_usage_error(error: &clap::Error) {
+/// Prints what clap has to say, help or an error.
+fn print_clap(error: &clap::Error) {
+    if !error.use_stderr() {
+        drop(error.print());
+        return;
+    }
+    // What was typed stands in clap's message, and a terminal must not obey it.
     let text = error.render().to_string();
     let lines = text.lines().map(|line| printable(line) + "\n");
     write_stderr(&lines.collect::<String>());
@@ -252,20 +257,17 @@ fn print_usage_error(error: &clap::Error) {
 pub fn main() -> ExitCode {
     raise_file_limit();
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    if crate::complete::answer(&arguments) {
-        return ExitCode::SUCCESS;
-    }
+    // First, as whoever mounts has the environment of who knows whom.
     if mount_helper::is_called(arguments.first()) {
         return mount_helper::main(arguments);
+    }
+    if crate::complete::answer(&arguments) {
+        return ExitCode::SUCCESS;
     }
     let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            if error.use_stderr() {
-                print_usage_error(&error);
-            } else {
-                drop(error.print());
-            }
+            print_clap(&error);
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };

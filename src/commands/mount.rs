@@ -40,7 +40,7 @@ impl Mount {
         let pool = context.pool_for_change()?;
         let place = target::find_image(&self.target, &pool, &pool.index()?)?;
         let dir = mount_point(&self.dir)?;
-        let options = Options::parse(&self.options.join(","))?;
+        let options = Options::parse_typed(&self.options.join(","))?;
         if options.remount {
             return Err(Error::usage(
                 "remount is mount(8)'s",

@@ -11,8 +11,9 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::cli::default_pool;
+use crate::commands::print_clap;
 use crate::error::{Error, Result, show_path};
-use crate::mounting::{Image, Options, mount_point};
+use crate::mounting::{Image, Mounted, Options, mount_point};
 use crate::output::{Color, Output, write_stderr};
 use crate::plan::Observer;
 use crate::pool::Pool;
@@ -96,7 +97,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Ok(helper) => helper,
         Err(error) => {
             let is_wrong = error.use_stderr();
-            drop(error.print());
+            print_clap(&error);
             return ExitCode::from(u8::from(is_wrong));
         }
     };
@@ -116,6 +117,9 @@ fn exit_code(error: &Error) -> u8 {
         Error::Io {
             action: "attach", ..
         } => 2,
+        Error::Io {
+            action: "open", on, ..
+        } if on == "/dev/loop-control" => 2,
         _ => 32,
     }
 }
@@ -137,17 +141,19 @@ impl MountHelper {
         if !self.fake {
             pool.settle()?;
         }
-        let image = Image::open(&pool, &place)?;
         let observer = self.output();
         let observer: &dyn Observer = &observer;
+        let mounted = Mounted::find(&pool, &place, &dir)?;
         if options.remount {
-            return self.unless_fake(|| image.remount(&dir, &options, observer));
+            let mounted = mounted.ok_or_else(|| Mounted::missing(&place, &dir))?;
+            return self.unless_fake(|| mounted.remount(&options, observer));
         }
         // 'mount -a' calls again for what libmount does not find in the table, such as lovol:NAME.
-        if image.is_mounted_at(&dir) {
+        if mounted.is_some() {
             observer.detail(&format!("{} is mounted there already", place.target()));
             return Ok(());
         }
+        let image = Image::open(&pool, &place)?;
         image.plan_mount(&dir, &options)?;
         self.unless_fake(|| image.mount(&dir, &options, observer))
     }

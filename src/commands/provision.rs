@@ -16,7 +16,9 @@ use crate::provision::{self, Plan, Task};
 /// is not as described is set. Where all is right, nothing is done or said. A volume is never made
 /// smaller, never formatted over, and never made again while it is in the trash; pools are not made.
 ///
-/// All lines are looked at first: where one cannot be followed, nothing is done at all.
+/// All lines are read first: where one has a word or value that means nothing, nothing is done at
+/// all. What a line cannot have, as its pool is not there or its volume is in the trash, is told
+/// when the others are done.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -55,9 +57,9 @@ impl Provision {
             steps.map(|steps| steps.concat())
         };
         if context.shows(steps)? {
-            return Ok(());
+            return failed(plan.failures, false, context);
         }
-        carry_out(&plan, &shown, context)
+        carry_out(plan, &shown, context)
     }
 
     fn text(&self) -> Result<Vec<u8>> {
@@ -73,8 +75,8 @@ impl Provision {
 }
 
 /// Does all that can be done: what one line wants is no reason to leave another's volume out.
-fn carry_out(plan: &Plan, file: &str, context: &Context<'_>) -> Result<()> {
-    let (mut done, mut values, mut errors) = (Vec::new(), Vec::<Value>::new(), Vec::new());
+fn carry_out(plan: Plan, file: &str, context: &Context<'_>) -> Result<()> {
+    let (mut done, mut values, mut errors) = (Vec::new(), Vec::<Value>::new(), plan.failures);
     for Task { line, pool, action } in &plan.tasks {
         match action.carry_out(&plan.pools[*pool], context.observer()) {
             Ok(text) => {
@@ -85,19 +87,19 @@ fn carry_out(plan: &Plan, file: &str, context: &Context<'_>) -> Result<()> {
         }
     }
     context.output.result(&done, "actions", &values)?;
-    let failed = errors.len();
-    match errors.pop() {
-        None => Ok(()),
-        Some(error) if errors.is_empty() && done.is_empty() => Err(error),
-        Some(last) => {
-            errors.push(last);
-            for error in &errors {
-                context.output.error(error);
-            }
-            Err(Error::Lines {
-                failed,
-                is_partly: !done.is_empty(),
-            })
-        }
+    failed(errors, !done.is_empty(), context)
+}
+
+/// One error is told by whoever runs the verb; several are told here.
+fn failed(mut errors: Vec<Error>, is_partly: bool, context: &Context<'_>) -> Result<()> {
+    if errors.len() == 1 && !is_partly {
+        return errors.pop().map_or(Ok(()), Err);
+    }
+    for error in &errors {
+        context.output.error(error);
+    }
+    match errors.len() {
+        0 => Ok(()),
+        failed => Err(Error::Lines { failed, is_partly }),
     }
 }

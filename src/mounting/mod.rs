@@ -6,6 +6,7 @@
 
 mod attach;
 mod mount;
+mod mounted;
 mod options;
 mod umount;
 
@@ -25,6 +26,7 @@ use crate::usage::Usage;
 use crate::volume::current_record;
 
 pub use mount::mount_point;
+pub use mounted::Mounted;
 pub use options::Options;
 
 /// An image of the pool, locked, and what uses it.
@@ -170,10 +172,6 @@ impl<'p> Image<'p> {
 
     /// The mounts of it, and of views of it.
     fn own_mounts(&self) -> Vec<&MountEntry> {
-        let reference = self.record.uuid.to_string();
-        let devices = self.usage.devices.iter();
-        let own = devices.filter(|device| device.shows(self.id, Some(&reference)));
-        own.flat_map(|device| self.usage.mounts_of(device))
-            .collect()
+        mounted::mounts_of(&self.usage, self.id, self.record.uuid)
     }
 }

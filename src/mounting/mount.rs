@@ -62,22 +62,6 @@ impl Image<'_> {
         }
     }
 
-    /// Gives what is mounted at `dir` other options.
-    pub fn remount(&self, dir: &Path, options: &Options, observer: &dyn Observer) -> Result<()> {
-        self.must_be_on_top(dir)?;
-        let mut options = options.guest.clone();
-        if self.place.is_snapshot() {
-            // Its throw-away clone may lie on a device that could be written to.
-            options.add("ro");
-        }
-        let fs = self.fs()?;
-        observer.begin(&Step::Remount {
-            dir: dir.to_owned(),
-            read_only: options.is_read_only(),
-        });
-        mount::remount(dir, fs.as_str(), &options)
-    }
-
     fn mount_volume(&self, dir: &Path, options: &Options, observer: &dyn Observer) -> Result<()> {
         if let Some(device) = self.device()? {
             // Kept open until it is mounted, so that its number does not become another file's.

@@ -33,13 +33,37 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Parses a comma-separated list, in which double quotes hold a value together.
+    /// Parses the comma-separated list that mount(8) gives to its helper, in which double quotes hold
+    /// a value together.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a `snap=` that is no name.
+    /// [`Error::Usage`] for a `snap=` that is no name, and a quotation mark without another.
     pub fn parse(text: &str) -> Result<Self> {
+        Self::of_words(text, mount::split_words(text))
+    }
+
+    /// Parses what was typed, or stands in fstab: with what mount(8) adds for some words, before it
+    /// calls its helper.
+    ///
+    /// # Errors
+    /// As [`Options::parse`].
+    pub fn parse_typed(text: &str) -> Result<Self> {
+        let words = mount::split_words(text);
+        Self::of_words(
+            text,
+            words.flat_map(|word| [word].into_iter().chain(implied(word).iter().copied())),
+        )
+    }
+
+    fn of_words<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Result<Self> {
+        if text.matches('"').count() % 2 == 1 {
+            return Err(Error::usage(
+                format!("there is one quotation mark in {text}"),
+                "a value with commas stands between two",
+            ));
+        }
         let mut options = Self::default();
-        for word in mount::split_words(text) {
+        for word in words {
             match word {
                 "fsck" => options.check = true,
                 "nodio" => options.direct_io = false,
@@ -78,6 +102,16 @@ impl Options {
     }
 }
 
+/// What else a word of fstab(5) means: who lets others mount trusts them no further (mount(8),
+/// "user", "owner").
+fn implied(word: &str) -> &'static [&'static str] {
+    match word.split('=').next() {
+        Some("user" | "users") => &["nosuid", "nodev", "noexec"],
+        Some("owner" | "group") => &["nosuid", "nodev"],
+        _ => &[],
+    }
+}
+
 fn parse_snapshot(name: &str) -> Result<Name> {
     name.parse().map_err(|why: String| {
         Error::usage(
@@ -99,5 +133,18 @@ mod tests {
         assert_eq!(options.snapshot, Some("a".parse().expect("well-formed")));
         assert!(options.check && options.remount && !options.direct_io);
         assert!(Options::parse("snap=a@b").is_err());
+        assert!(Options::parse("context=\"a,b").is_err());
+    }
+
+    #[test]
+    fn whom_others_may_mount_is_not_trusted() {
+        let typed = |text| Options::parse_typed(text).expect("well-formed").guest;
+        let words = mount::Options::parse;
+        assert_eq!(typed("user,exec"), words("nosuid,nodev"));
+        assert_eq!(typed("owner"), words("nosuid,nodev"));
+        assert_eq!(typed("suid,users"), words("nosuid,nodev,noexec"));
+        // mount(8) has added them already, before words that take them back.
+        let given = Options::parse("noexec,nosuid,nodev,exec,user").expect("well-formed");
+        assert_eq!(given.guest, words("nosuid,nodev"));
     }
 }

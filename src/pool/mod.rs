@@ -63,7 +63,7 @@ pub struct Settings {
 pub struct Pool {
     path: PathBuf,
     dir: OwnedFd,
-    device: u64,
+    id: FileId,
     settings: Settings,
     is_known_writable: Cell<bool>,
     /// How long to wait for a lock.
@@ -90,11 +90,15 @@ impl Pool {
         init::must_be_mounted(&path, &dir)?;
         let settings = Self::read_settings(&path, &dir)?;
         safety::check(&path, &dir)?;
-        let device = rustix::fs::fstat(&dir).doing("look at", &path)?.st_dev;
+        let stat = rustix::fs::fstat(&dir).doing("look at", &path)?;
+        let id = FileId {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        };
         Ok(Self {
             path,
             dir,
-            device,
+            id,
             settings,
             is_known_writable: Cell::new(false),
             wait,
@@ -168,7 +172,12 @@ impl Pool {
 
     /// `st_dev` of everything in it.
     pub fn device(&self) -> u64 {
-        self.device
+        self.id.device
+    }
+
+    /// Which directory it is.  Its UUID does not tell: a copy of a pool has it, too.
+    pub fn id(&self) -> FileId {
+        self.id
     }
 
     /// The index as it is now, without a lock: it is only ever replaced as a whole.
@@ -197,7 +206,7 @@ impl Pool {
     /// Opens an image, which must be a regular file of root's with one name.
     pub fn open_image(&self, place: &Place, flags: OFlags) -> Result<File> {
         let path = place.path();
-        beneath::open_ours(&self.dir, &path, self.device, flags)
+        beneath::open_ours(&self.dir, &path, self.id.device, flags)
             .doing("open", self.path.join(&path))
             .map_err(|error| self.or_gone(place, error))
     }
@@ -248,7 +257,7 @@ impl Pool {
     /// The place of the image with this identity, if it is one of the pool's.
     #[must_use]
     pub fn find_image(&self, index: &Index, id: FileId) -> Option<Place> {
-        if id.device != self.device {
+        if id.device != self.id.device {
             return None;
         }
         let volumes = index.volumes.iter().flat_map(|(name, volume)| {

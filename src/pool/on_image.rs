@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
+use crate::fstab::escape_path;
 use crate::plan::{Observer, Step};
 use crate::pool::abilities::Abilities;
 use crate::pool::init::{MARKER, MadeDirs, make_in, must_be_empty, open_dir};
@@ -225,17 +226,10 @@ fn image_beside(dir: &Path) -> PathBuf {
 
 /// The line that mounts the pool at boot.
 pub fn fstab_line(dir: &Path) -> String {
-    let escape = |path: &Path| {
-        path.display()
-            .to_string()
-            .replace('\\', "\\134")
-            .replace(' ', "\\040")
-            .replace('\t', "\\011")
-    };
     format!(
         "{} {} xfs loop,nofail 0 0",
-        escape(&image_beside(dir)),
-        escape(dir)
+        escape_path(&image_beside(dir)),
+        escape_path(dir)
     )
 }
 

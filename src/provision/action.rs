@@ -61,8 +61,12 @@ impl Action {
                 fs,
                 dir,
                 options,
-                ..
+                makes_dir,
             } => {
+                let mut steps = Vec::new();
+                if *makes_dir && !dir.exists() {
+                    steps.push(Step::MakeDir { path: dir.clone() });
+                }
                 let image = Image::open(pool, place);
                 let mount = Step::Mount {
                     image: place.path(),
@@ -70,10 +74,11 @@ impl Action {
                     fs: fs.to_string(),
                     read_only: place.is_snapshot() || options.guest.is_read_only(),
                 };
-                unless_new(
+                steps.extend(unless_new(
                     image.and_then(|image| image.plan_mount(dir, options)),
                     mount,
-                )
+                )?);
+                Ok(steps)
             }
         }
     }

@@ -1,19 +1,20 @@
 //! What is to be done, so that all is as the file says.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::clone;
 use crate::error::{Error, Result};
 use crate::guest::Fs;
 use crate::index::{Index, Volume};
-use crate::mounting::Image;
+use crate::mounting::Mounted;
 use crate::name::Name;
 use crate::pool::{Place, Pool};
 use crate::properties;
 use crate::provision::action::Action;
 use crate::provision::wish::{Described, Wish, pool_dir};
+use crate::record::Record;
 use crate::size::Size;
 use crate::volume::{New, name_must_be_free};
 
@@ -26,6 +27,8 @@ pub struct Plan {
     pub tasks: Vec<Task>,
     /// With the number of the line.
     pub warnings: Vec<(usize, String)>,
+    /// What cannot be had, each with its line.
+    pub failures: Vec<Error>,
 }
 
 /// One thing to do.
@@ -41,8 +44,11 @@ pub struct Task {
 
 /// Looks at every line and finds what is to be done; changes nothing.
 ///
+/// What one line cannot have, as its pool is not there or its volume is in the trash, is no reason to
+/// leave the others out, at boot above all: it is among [`Plan::failures`].
+///
 /// # Errors
-/// [`Error::At`] with the first line that cannot be followed.
+/// [`Error::At`] with the first line that means nothing.
 pub fn plan(
     file: &str,
     wishes: &[Wish],
@@ -50,23 +56,41 @@ pub fn plan(
     wait: Duration,
     mounts: bool,
 ) -> Result<Plan> {
-    let mut plan = Plan::default();
-    let mut known = Vec::new();
+    let mut planning = Planning {
+        file,
+        wait,
+        plan: Plan::default(),
+        known: Vec::new(),
+    };
+    let mut pools = BTreeMap::new();
     for wish in wishes {
-        let at = |why: Error| why.at(file, wish.line);
         if let Some(warning) = &wish.warning {
-            plan.warnings.push((wish.line, warning.clone()));
+            planning.plan.warnings.push((wish.line, warning.clone()));
         }
-        let number = plan.pool(pool_dir(wish, pool), wait).map_err(at)?;
-        if known.len() <= number {
-            known.push(Known::new(plan.pools[number].index().map_err(at)?));
-        }
-        plan.add(wish, number, &mut known[number]).map_err(at)?;
-        if mounts {
-            plan.add_mount(wish, number, &known[number]).map_err(at)?;
+        let opened = planning.pool(pool_dir(wish, pool));
+        if let Some(number) = planning.unless_wrong(wish, opened)? {
+            pools.insert(wish.line, number);
         }
     }
-    Ok(plan)
+    // A volume may have several lines, and one of them, wherever it stands, says what it is.
+    let (describing, others): (Vec<&Wish>, Vec<&Wish>) =
+        wishes.iter().partition(|wish| wish.volume.is_any);
+    for wish in describing.into_iter().chain(others) {
+        let Some(number) = pools.get(&wish.line) else {
+            continue;
+        };
+        let added = planning.add(wish, *number);
+        if planning.unless_wrong(wish, added)?.is_none() {
+            pools.remove(&wish.line);
+        }
+    }
+    for wish in wishes.iter().filter(|_| mounts) {
+        if let Some(number) = pools.get(&wish.line) {
+            let added = planning.add_mount(wish, *number);
+            planning.unless_wrong(wish, added)?;
+        }
+    }
+    Ok(planning.plan)
 }
 
 /// Finishes what a killed lovol has left unfinished in the pools of these lines, so that nothing is
@@ -80,9 +104,10 @@ pub fn settle(wishes: &[Wish], pool: &Path, wait: Duration) -> Result<()> {
 /// What is in a pool, or will be when the lines before are done.
 struct Known {
     index: Index,
-    /// Volumes that lines before make, or describe.
+    /// Volumes that lines before describe.
     lines: BTreeMap<Name, usize>,
-    new: BTreeMap<Name, Fs>,
+    /// Volumes that lines before make: what will be in them, and their sizes.
+    new: BTreeMap<Name, (Fs, Size)>,
 }
 
 impl Known {
@@ -94,67 +119,93 @@ impl Known {
         }
     }
 
-    fn fs_of(&self, place: &Place) -> Result<Fs> {
+    /// What is in an image, and its size.
+    fn look(&self, place: &Place) -> Result<(Fs, Size)> {
         match place {
             Place::Volume(name) if self.new.contains_key(name) => Ok(self.new[name].clone()),
-            place => place.record_in(&self.index).map(|record| record.fs.clone()),
+            place => place
+                .record_in(&self.index)
+                .map(|record| (record.fs.clone(), Size(record.size))),
         }
     }
 }
 
-impl Plan {
+struct Planning<'f> {
+    file: &'f str,
+    wait: Duration,
+    plan: Plan,
+    /// For each of the plan's pools.
+    known: Vec<Known>,
+}
+
+impl Planning<'_> {
+    /// Passes on what the line itself has wrong; notes what it cannot have.
+    fn unless_wrong<T>(&mut self, wish: &Wish, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(why @ Error::Usage { .. }) => Err(why.at(self.file, wish.line)),
+            Err(why) => {
+                self.plan.failures.push(why.at(self.file, wish.line));
+                Ok(None)
+            }
+        }
+    }
+
     /// The number of a pool, opened once.
-    fn pool(&mut self, dir: &Path, wait: Duration) -> Result<usize> {
-        let pool = Pool::open(dir, wait)?;
-        let same = self
-            .pools
-            .iter()
-            .position(|known| known.uuid() == pool.uuid());
-        Ok(same.unwrap_or_else(|| {
-            self.pools.push(pool);
-            self.pools.len() - 1
-        }))
+    fn pool(&mut self, dir: &Path) -> Result<usize> {
+        let pool = Pool::open(dir, self.wait)?;
+        let mut opened = self.plan.pools.iter();
+        if let Some(number) = opened.position(|known| known.id() == pool.id()) {
+            return Ok(number);
+        }
+        self.known.push(Known::new(pool.index()?));
+        self.plan.pools.push(pool);
+        Ok(self.known.len() - 1)
     }
 
     fn push(&mut self, wish: &Wish, pool: usize, action: Action) {
-        self.tasks.push(Task {
+        self.plan.tasks.push(Task {
             line: wish.line,
             pool,
             action,
         });
     }
 
-    fn add(&mut self, wish: &Wish, pool: usize, known: &mut Known) -> Result<()> {
+    fn add(&mut self, wish: &Wish, pool: usize) -> Result<()> {
         let Place::Volume(name) = &wish.spec.place else {
             return Ok(());
         };
         if wish.volume.is_any {
-            if let Some(line) = known.lines.insert(name.clone(), wish.line) {
-                return Err(Error::refused(
-                    format!("{name} is described twice"),
-                    format!("line {line} has x-lovol. words for it as well"),
+            if let Some(line) = self.known[pool].lines.insert(name.clone(), wish.line) {
+                return Err(Error::usage(
+                    format!(
+                        "{name} is described twice: line {line} has x-lovol. words for it as well"
+                    ),
+                    "put all of them into one line",
                 ));
             }
         }
         let mut properties = wish.volume.properties.clone();
-        match known.index.volumes.get(name) {
-            Some(volume) => {
-                self.compare(wish, name, volume, &mut properties);
-                properties.retain(|key, value| volume.record.properties.get(key) != Some(value));
+        let index = &self.known[pool].index;
+        if let Some(Volume { record, .. }) = index.volumes.get(name) {
+            let warnings = compare(&wish.volume, name, record);
+            if let Some(size) = wish
+                .volume
+                .larger_than(Size(record.size))
+                .filter(|_| wish.volume.grow)
+            {
+                properties.insert(properties::GROW_TO.into(), size.0.to_string());
             }
-            None if known.new.contains_key(name) => {}
-            None => {
-                let (action, fs) = self.make(wish, name, pool, known)?;
-                if let (Action::Clone { from, .. }, Some(size)) = (&action, wish.volume.size) {
-                    let has = from.record_in(&known.index).ok().map(|record| record.size);
-                    if has.is_some_and(|has| has < size.rounded_up().0) {
-                        properties
-                            .insert(properties::GROW_TO.into(), size.rounded_up().0.to_string());
-                    }
-                }
-                self.push(wish, pool, action);
-                known.new.insert(name.clone(), fs);
+            properties.retain(|key, value| record.properties.get(key) != Some(value));
+            let warnings = warnings.into_iter().map(|warning| (wish.line, warning));
+            self.plan.warnings.extend(warnings);
+        } else if !self.known[pool].new.contains_key(name) {
+            let (action, fs, size) = self.make(wish, name, pool)?;
+            if let Some(wanted) = wish.volume.larger_than(size) {
+                properties.insert(properties::GROW_TO.into(), wanted.0.to_string());
             }
+            self.push(wish, pool, action);
+            self.known[pool].new.insert(name.clone(), (fs, size));
         }
         if !properties.is_empty() {
             let volume = name.clone();
@@ -163,56 +214,23 @@ impl Plan {
         Ok(())
     }
 
-    /// What differs between a volume that is there and the line, and is not simply set.
-    fn compare(
-        &mut self,
-        wish: &Wish,
-        name: &Name,
-        volume: &Volume,
-        properties: &mut BTreeMap<String, String>,
-    ) {
-        let Described { size, fs, grow, .. } = &wish.volume;
-        let mut warn = |text: String| self.warnings.push((wish.line, text));
-        let record = &volume.record;
-        if let Some(fs) = fs.as_ref().filter(|fs| **fs != record.fs) {
-            warn(format!(
-                "{name} has {}, not {fs}, and stays as it is",
-                record.fs
-            ));
-        }
-        let Some(size) = size.map(Size::rounded_up) else {
-            return;
-        };
-        if size.0 < record.size {
-            warn(format!(
-                "{name} has {}, more than {size}, and is not made smaller",
-                Size(record.size)
-            ));
-        } else if size.0 > record.size && *grow {
-            properties.insert(properties::GROW_TO.into(), size.0.to_string());
-        }
-    }
-
-    /// How a missing volume is made, and what will be in it.
-    fn make(&self, wish: &Wish, name: &Name, pool: usize, known: &Known) -> Result<(Action, Fs)> {
-        let pool = &self.pools[pool];
+    /// How a missing volume is made, and what it will be.
+    fn make(&mut self, wish: &Wish, name: &Name, pool: usize) -> Result<(Action, Fs, Size)> {
+        let known = &self.known[pool];
         must_not_be_in_trash(&known.index, name)?;
-        name_must_be_free(pool, name)?;
-        let Described {
-            size,
-            fs,
-            label,
-            mkfs_options,
-            from,
-            ..
-        } = &wish.volume;
+        name_must_be_free(&self.plan.pools[pool], name)?;
+        let Described { size, fs, from, .. } = &wish.volume;
         if let Some(from) = from {
-            let has = known.fs_of(from)?;
+            let (has, size) = known.look(from)?;
             if let Some(fs) = fs.as_ref().filter(|fs| **fs != has) {
                 return Err(Error::refused(
                     format!("cannot make {name} with {fs}"),
                     format!("{from} has {has}"),
                 ));
+            }
+            if let Some(wanted) = wish.volume.smaller_than(size) {
+                let warning = format!("{name} gets {size}, as {from} has: more than {wanted}");
+                self.plan.warnings.push((wish.line, warning));
             }
             let action = Action::Clone {
                 from: from.clone(),
@@ -223,7 +241,7 @@ impl Plan {
                     crash: false,
                 },
             };
-            return Ok((action, has));
+            return Ok((action, has, size));
         }
         let Some(size) = size else {
             return Err(Error::NotFound {
@@ -236,24 +254,25 @@ impl Plan {
             name: name.clone(),
             size: size.rounded_up(),
             fs: fs.clone().unwrap_or(Fs::Xfs),
-            label: label.clone(),
-            mkfs_options: mkfs_options.clone(),
+            label: wish.volume.label.clone(),
+            mkfs_options: wish.volume.mkfs_options.clone(),
         };
         new.check()?;
-        let fs = new.fs.clone();
-        Ok((Action::Create(new), fs))
+        let (fs, size) = (new.fs.clone(), new.size);
+        Ok((Action::Create(new), fs, size))
     }
 
-    fn add_mount(&mut self, wish: &Wish, pool: usize, known: &Known) -> Result<()> {
+    fn add_mount(&mut self, wish: &Wish, pool: usize) -> Result<()> {
         let Some(dir) = wish.dir.clone().filter(|_| wish.is_auto) else {
             return Ok(());
         };
         let place = wish.options.place(wish.spec.place.clone())?;
+        let known = &self.known[pool];
         let is_there = place.record_in(&known.index).is_ok();
-        if is_there && is_mounted(&self.pools[pool], &place, &dir)? {
+        if is_there && is_mounted(&self.plan.pools[pool], &place, &dir)? {
             return Ok(());
         }
-        if !wish.makes_dir && !dir.is_dir() {
+        if !wish.makes_dir && !dir.is_dir() && !self.will_be_seen(&dir) {
             return Err(Error::NotFound {
                 kind: "directory",
                 name: dir.display().to_string(),
@@ -261,7 +280,7 @@ impl Plan {
             });
         }
         let action = Action::Mount {
-            fs: known.fs_of(&place)?,
+            fs: known.look(&place)?.0,
             place,
             dir,
             options: Box::new(wish.options.clone()),
@@ -270,14 +289,41 @@ impl Plan {
         self.push(wish, pool, action);
         Ok(())
     }
+
+    /// Whether a directory lies where a line before mounts something: then it may be there.
+    fn will_be_seen(&self, dir: &Path) -> bool {
+        let mut tasks = self.plan.tasks.iter();
+        tasks.any(
+            |task| matches!(&task.action, Action::Mount { dir: at, .. } if dir.starts_with(at)),
+        )
+    }
+}
+
+/// What differs between a volume that is there and its line, and stays as it is.
+fn compare(wanted: &Described, name: &Name, record: &Record) -> Vec<String> {
+    let mut warnings = Vec::new();
+    // What was made without a filesystem may have got one by hand.
+    let is_other = |fs: &&Fs| **fs != record.fs && **fs != Fs::None;
+    if let Some(fs) = wanted.fs.as_ref().filter(is_other) {
+        warnings.push(format!(
+            "{name} has {}, not {fs}, and stays as it is",
+            record.fs
+        ));
+    }
+    let has = Size(record.size);
+    if let Some(size) = wanted.smaller_than(has) {
+        warnings.push(format!(
+            "{name} has {has}, more than {size}, and is not made smaller"
+        ));
+    }
+    warnings
 }
 
 fn is_mounted(pool: &Pool, place: &Place, dir: &Path) -> Result<bool> {
-    let dir: PathBuf = match dir.canonicalize() {
-        Ok(dir) => dir,
-        Err(_) => return Ok(false),
-    };
-    Image::open(pool, place).map(|image| image.is_mounted_at(&dir))
+    match dir.canonicalize() {
+        Ok(dir) => Mounted::find(pool, place, &dir).map(|mounted| mounted.is_some()),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Who deleted it may want it back: a new one would be in its way.

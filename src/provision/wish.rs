@@ -1,6 +1,6 @@
 //! What a line of fstab wants of lovol.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -59,6 +59,7 @@ pub struct Described {
     pub properties: BTreeMap<String, String>,
     /// Whether there was any such word.
     pub is_any: bool,
+    keys: BTreeSet<String>,
 }
 
 /// Reads the lines that are lovol's: of its type, or with a word of its own.
@@ -88,12 +89,17 @@ impl Wish {
         for word in entry.words().filter_map(own_word) {
             volume.add(word)?;
         }
+        volume.must_make_sense()?;
+        if volume.is_any && volume.fs.is_none() {
+            // A line without lovol, of the guest's own type, wants that one.
+            volume.fs = parse_fs(&entry.fstype).ok().filter(|fs| *fs != Fs::None);
+        }
         let makes_dir = |word: &str| {
             let word = word.to_ascii_lowercase();
             word == "x-mount.mkdir" || word.starts_with("x-mount.mkdir=")
         };
         let spec = Spec::parse(&entry.spec)?;
-        let options = Options::parse(&entry.options)?;
+        let options = Options::parse_typed(&entry.options)?;
         if volume.is_any && options.place(spec.place.clone())?.is_snapshot() {
             return Err(Error::usage(
                 "a snapshot is never made by provisioning",
@@ -107,17 +113,59 @@ impl Wish {
             options,
             is_auto: !has("noauto"),
             makes_dir: entry.words().any(makes_dir),
-            warning: has("x-systemd.makefs").then(|| {
-                "x-systemd.makefs is for devices only: systemd leaves this mount out at boot; \
-                 x-lovol.size= makes the volume"
-                    .to_owned()
-            }),
+            warning: entry.words().find_map(warning),
             volume,
         })
     }
 }
 
+/// What is to be said of a word that does harm, or is not followed.
+fn warning(word: &str) -> Option<String> {
+    let key = word.split('=').next().unwrap_or(word).to_ascii_lowercase();
+    match key.as_str() {
+        "x-systemd.makefs" => Some(
+            "x-systemd.makefs is for devices only: systemd leaves this mount out at boot; \
+             x-lovol.size= makes the volume"
+                .to_owned(),
+        ),
+        "x-mount.mkdir" if word.contains('=') => Some(not_followed(word)),
+        "x-mount.subdir" | "x-mount.owner" | "x-mount.group" | "x-mount.mode" => {
+            Some(not_followed(word))
+        }
+        _ => None,
+    }
+}
+
+fn not_followed(word: &str) -> String {
+    format!("mount(8) follows {word}, 'lovol provision --mount' does not")
+}
+
 impl Described {
+    /// The size, if it is more than this.
+    pub fn larger_than(&self, size: Size) -> Option<Size> {
+        self.size
+            .map(Size::rounded_up)
+            .filter(|wanted| *wanted > size)
+    }
+
+    /// The size, if it is less than this.
+    pub fn smaller_than(&self, size: Size) -> Option<Size> {
+        self.size
+            .map(Size::rounded_up)
+            .filter(|wanted| *wanted < size)
+    }
+
+    fn must_make_sense(&self) -> Result<()> {
+        let is_new = self.label.is_some() || !self.mkfs_options.is_empty();
+        if self.from.is_some() && is_new {
+            return Err(Error::usage(
+                "x-lovol.label= and x-lovol.mkfs-options= are for a new filesystem",
+                "leave them out: x-lovol.from= clones one",
+            ));
+        }
+        Ok(())
+    }
+
     fn add(&mut self, word: &str) -> Result<()> {
         self.is_any = true;
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
@@ -128,6 +176,12 @@ impl Described {
                 "lovol(5) has the list of these words",
             )
         };
+        if !self.keys.insert(key.to_owned()) {
+            return Err(wrong("it stands there twice".into()));
+        }
+        if value.is_empty() && ["label", "mkfs-options"].contains(&key) {
+            return Err(wrong("it needs a value".into()));
+        }
         match key {
             "size" => self.size = Some(value.parse().map_err(wrong)?),
             "fs" => self.fs = Some(parse_fs(value).map_err(wrong)?),
@@ -163,7 +217,7 @@ fn parse_source(text: &str) -> Result<Place, String> {
     }
 }
 
-/// A pool that stands for the one of the command line in tables of pools.
+/// The pool that a line means: that of its path, or the one of the command line.
 pub(super) fn pool_dir<'w>(wish: &'w Wish, default: &'w Path) -> &'w Path {
     wish.spec.pool.as_deref().unwrap_or(default)
 }

@@ -68,11 +68,13 @@ pub fn split_words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_for_others(word: &str) -> bool {
-    const WORDS: [&str; 16] = [
+    const WORDS: [&str; 17] = [
         "auto", "noauto", "defaults", "nofail", "_netdev", "user", "nouser", "users", "nousers",
-        "owner", "noowner", "group", "nogroup", "loop", "fail", "silent",
+        "owner", "noowner", "group", "nogroup", "loop", "fail", "silent", "loud",
     ];
-    const PREFIXES: [&str; 6] = ["x-", "X-", "comment=", "user=", "uhelper=", "helper="];
+    const PREFIXES: [&str; 7] = [
+        "x-", "X-", "comment=", "user=", "uhelper=", "helper=", "loop=",
+    ];
     WORDS.contains(&word) || PREFIXES.iter().any(|prefix| word.starts_with(prefix))
 }
 
@@ -98,11 +100,15 @@ fn flag(word: &str) -> Option<(MountFlags, bool)> {
         "norelatime" => (MountFlags::RELATIME, false),
         "strictatime" => (MountFlags::STRICTATIME, true),
         "nostrictatime" => (MountFlags::STRICTATIME, false),
-        // MS_LAZYTIME, MS_MANDLOCK and MS_NOSYMFOLLOW of linux/mount.h.
+        // MS_LAZYTIME, MS_NOSYMFOLLOW, MS_MANDLOCK and MS_I_VERSION of linux/mount.h.
         "lazytime" => (MountFlags::from_bits_retain(1 << 25), true),
         "nolazytime" => (MountFlags::from_bits_retain(1 << 25), false),
         "nosymfollow" => (MountFlags::from_bits_retain(256), true),
         "symfollow" => (MountFlags::from_bits_retain(256), false),
+        "mand" => (MountFlags::from_bits_retain(64), true),
+        "nomand" => (MountFlags::from_bits_retain(64), false),
+        "iversion" => (MountFlags::from_bits_retain(1 << 23), true),
+        "noiversion" => (MountFlags::from_bits_retain(1 << 23), false),
         _ => return None,
     })
 }
