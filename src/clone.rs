@@ -19,6 +19,7 @@ use crate::plan::{Observer, Step};
 use crate::pool::lock::{self, Lock};
 use crate::pool::place::{snapshots_dir, trash_dir};
 use crate::pool::{Edit, Place, Pool, edit};
+use crate::properties;
 use crate::record::{Consistency, Record};
 use crate::snapshot::{self, Source, Taken, Way};
 use crate::sys::beneath;
@@ -72,6 +73,7 @@ impl<'p> ToVolume<'p> {
             if !options.force {
                 return Err(exists(&format!("volume {to}")));
             }
+            properties::must_not_be_protected("replace", &to, &index.volume(&to)?.record)?;
             trash::must_be_unused(pool, &index, &to)?;
         } else {
             edit::must_be_free(pool, &Place::volume(&to).path())?;
@@ -160,6 +162,8 @@ impl<'p> ToVolume<'p> {
         let place = Place::volume(&self.to);
         let old = Lock::of_image(self.pool, &place)?;
         let mut edit = Edit::begin(self.pool)?;
+        let record_of_old = &edit.index.volume(&self.to)?.record;
+        properties::must_not_be_protected("replace", &self.to, record_of_old)?;
         trash::must_be_unused(self.pool, &edit.index, &self.to)?;
         old.must_be_of(self.pool, &place)?;
         old.lease(&place.to_string())?;

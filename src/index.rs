@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::name::{Name, SnapshotName};
 use crate::plan::Step;
+use crate::pool::Place;
 use crate::record::Record;
 
 /// The version of the form that this lovol writes.
@@ -153,6 +154,20 @@ impl Index {
                     name.volume
                 )),
             })
+    }
+
+    /// Puts another record in the place of an image's.
+    pub fn set_record(&mut self, place: &Place, record: Record) -> Result<()> {
+        match place {
+            Place::Volume(name) => self.volume_mut(name)?.record = record,
+            Place::Snapshot(name) => {
+                self.snapshot(name)?;
+                let volume = self.volume_mut(&name.volume)?;
+                volume.snapshots.insert(name.snapshot.clone(), record);
+            }
+            trashed => return Err(Error::refused(trashed.to_string(), "it is in the trash")),
+        }
+        Ok(())
     }
 
     /// Fails when the name is taken.

@@ -35,6 +35,7 @@ pub mod error;
 pub mod fragments;
 pub mod fstab;
 pub mod guest;
+pub mod holds;
 pub mod image;
 pub mod index;
 pub mod keep;

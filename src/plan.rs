@@ -66,12 +66,16 @@ pub enum Step {
     Remount { dir: PathBuf, read_only: bool },
     /// Look whether an image's filesystem is sound.
     CheckFilesystem { image: PathBuf, fs: String },
-    /// Set a volume's property.
-    SetProperty {
-        volume: Name,
+    /// Set a property of an image, or a setting of the pool; without a value, take it away.
+    Set {
+        of: String,
         key: String,
-        value: String,
+        value: Option<String>,
     },
+    /// Keep a snapshot from being deleted.
+    Hold { snapshot: String, tag: String },
+    /// No longer keep a snapshot from being deleted.
+    Release { snapshot: String, tag: String },
     /// Unmount a directory.
     Unmount { dir: PathBuf },
     /// Thaw a filesystem that a dead lovol has frozen.
@@ -190,8 +194,21 @@ impl fmt::Display for Step {
             Self::CheckFilesystem { image, fs } => {
                 write!(f, "check the {} in {}", printable(fs), p(image))
             }
-            Self::SetProperty { volume, key, value } => {
-                write!(f, "set {}={} of {volume}", printable(key), printable(value))
+            Self::Set { of, key, value } => match value {
+                Some(value) => write!(
+                    f,
+                    "set {}={} of {}",
+                    printable(key),
+                    printable(value),
+                    printable(of)
+                ),
+                None => write!(f, "take {} of {} away", printable(key), printable(of)),
+            },
+            Self::Hold { snapshot, tag } => {
+                write!(f, "hold {} for {}", printable(snapshot), printable(tag))
+            }
+            Self::Release { snapshot, tag } => {
+                write!(f, "release {} for {}", printable(snapshot), printable(tag))
             }
             Self::Unmount { dir } => write!(f, "unmount {}", p(dir)),
             Self::Thaw { name } => write!(f, "thaw {}", printable(name)),
@@ -207,6 +224,16 @@ impl fmt::Display for Step {
                 write!(f, "remove {}", p(path))
             }
             Self::RemoveDir { path } => write!(f, "remove the directory {}", p(path)),
+            Self::Exchange { path, with, .. } => write!(f, "exchange {} and {}", p(path), p(with)),
+            _ => self.show_of_index(f),
+        }
+    }
+}
+
+impl Step {
+    /// In words, what changes the index only.
+    fn show_of_index(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::RenameVolume { from, to } => {
                 write!(f, "rename volume {from} to {to} in the index")
             }
@@ -220,7 +247,6 @@ impl fmt::Display for Step {
                     printable(id)
                 )
             }
-            Self::Exchange { path, with, .. } => write!(f, "exchange {} and {}", p(path), p(with)),
             Self::AddVolume { volume, .. } => write!(f, "put volume {volume} into the index"),
             Self::Restore { id, volume } => write!(
                 f,
@@ -231,6 +257,7 @@ impl fmt::Display for Step {
                 write!(f, "take snapshot {snapshot} out of the index")
             }
             Self::ForgetTrash { id } => write!(f, "take {} out of the index", printable(id)),
+            _ => Ok(()),
         }
     }
 }

@@ -1,15 +1,16 @@
 //! Properties: what a person has set of a volume, kept in its record.
 //!
-//! `keep` and `trim` are for the timers; `user:KEY` is anybody's.
+//! `keep` and `trim` are for the timers, `protect` for `delete`; `user:KEY` is anybody's, and the only
+//! one that a snapshot has.
 
 use std::collections::BTreeMap;
 
-use rustix::fs::OFlags;
-
-use crate::error::{Context, Result};
+use crate::error::{Error, Result};
 use crate::keep::Keep;
 use crate::name::Name;
-use crate::pool::{Edit, Place, Pool};
+use crate::pool::change::change;
+use crate::pool::{Place, Pool};
+use crate::record::Record;
 
 /// Which snapshots pruning keeps.
 pub const KEEP: &str = "keep";
@@ -17,6 +18,10 @@ pub const KEEP: &str = "keep";
 pub const TRIM: &str = "trim";
 /// The size in bytes that the volume is to grow to.
 pub const GROW_TO: &str = "grow-to";
+/// Whether the volume is kept from being deleted and replaced: `on`.
+pub const PROTECT: &str = "protect";
+/// The value of what is switched on.
+pub const ON: &str = "on";
 /// What begins a key of a person's own.
 pub const USER: &str = "user:";
 
@@ -30,8 +35,8 @@ const LONGEST: usize = 1024;
 pub fn parse(key: &str, value: &str) -> Result<String, String> {
     match key {
         KEEP => value.parse().map(|keep: Keep| keep.to_string()),
-        TRIM if ["on", "off"].contains(&value) => Ok(value.to_owned()),
-        TRIM => Err(format!("'{value}' is neither on nor off")),
+        TRIM | PROTECT if [ON, "off"].contains(&value) => Ok(value.to_owned()),
+        TRIM | PROTECT => Err(format!("'{value}' is neither on nor off")),
         _ => parse_user(key, value),
     }
 }
@@ -50,25 +55,39 @@ fn parse_user(key: &str, value: &str) -> Result<String, String> {
     }
 }
 
-/// Sets properties of a volume: record first, index last, or nothing.
-pub fn set(pool: &Pool, volume: &Name, properties: &BTreeMap<String, String>) -> Result<()> {
-    let mut edit = Edit::begin(pool)?;
-    let before = edit.index.volume(volume)?.record.clone();
-    let mut after = before.clone();
-    after.properties.extend(properties.clone());
-    if after == before {
+/// Sets properties of an image, or takes those without a value away: all of them, or none.
+pub fn set(
+    pool: &Pool,
+    place: &Place,
+    properties: &BTreeMap<String, Option<String>>,
+) -> Result<Record> {
+    change(pool, place, |record| {
+        for (key, value) in properties {
+            match value {
+                Some(value) => record.properties.insert(key.clone(), value.clone()),
+                None => record.properties.remove(key),
+            };
+        }
+        Ok(())
+    })
+}
+
+/// Whether `protect` is on.
+#[must_use]
+pub fn is_protected(record: &Record) -> bool {
+    record
+        .properties
+        .get(PROTECT)
+        .is_some_and(|value| value == ON)
+}
+
+/// Fails where a volume is protected.
+pub fn must_not_be_protected(what: &str, name: &Name, record: &Record) -> Result<()> {
+    if !is_protected(record) {
         return Ok(());
     }
-    let file = pool.open_image(&Place::volume(volume), OFlags::RDONLY)?;
-    edit.index.volume_mut(volume)?.record = after.clone();
-    let written = after
-        .write(&file)
-        .doing("write the record of", volume.as_str())
-        .and_then(|()| rustix::fs::fsync(&file).doing("write back", volume.as_str()))
-        .and_then(|()| edit.save());
-    if written.is_err() {
-        // What cannot be taken back is a record that differs from the index: 'check' says so.
-        drop(before.write(&file));
-    }
-    written
+    Err(
+        Error::refused(format!("cannot {what} volume {name}"), "it is protected")
+            .with_hint(format!("'lovol protect --off {name}' ends that")),
+    )
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::holds;
 use crate::index::{Index, Trashed, Volume};
 use crate::name::Name;
 use crate::pool::place::snapshots_dir;
@@ -87,6 +88,10 @@ pub struct SnapshotReport {
     pub frozen_us: Option<u64>,
     /// How many extents it had when it was taken.
     pub extents: Option<u64>,
+    /// What was set of it.
+    pub properties: BTreeMap<String, String>,
+    /// Who wants it kept, by tag: until when, or null.
+    pub holds: BTreeMap<String, Option<Timestamp>>,
     /// Its loop device, if it is attached or viewed.
     pub device: Option<PathBuf>,
     /// Where it is viewed.
@@ -227,6 +232,10 @@ impl<'p> Reporter<'p> {
             group: record.group,
             frozen_us: record.frozen_us,
             extents: record.extents,
+            properties: record.properties.clone(),
+            holds: holds::active(record, crate::time::now())
+                .map(|(tag, until)| (tag.to_owned(), until))
+                .collect(),
             device: seen.device.as_ref().map(Attached::path),
             mountpoints: seen.dirs,
             image,

@@ -11,12 +11,14 @@ use jiff::Timestamp;
 use rustix::fs::OFlags;
 
 use crate::error::{Context, Error, Result};
+use crate::holds;
 use crate::index::{Index, Trashed};
 use crate::name::{Name, SnapshotName};
 use crate::plan::{Observer, Step};
 use crate::pool::lock::{self, Lock};
 use crate::pool::place::{snapshots_dir, trash_dir};
 use crate::pool::{Edit, Place, Pool, edit};
+use crate::properties;
 use crate::record::Record;
 use crate::sys::beneath;
 use crate::usage::Usage;
@@ -182,15 +184,14 @@ impl Deletion {
     pub fn check(&self, pool: &Pool, index: &Index) -> Result<()> {
         let usage = Usage::look()?;
         for name in &self.snapshots {
-            image_must_be_unused(
-                pool,
-                &usage,
-                &Place::Snapshot(name.clone()),
-                index.snapshot(name)?,
-            )?;
+            let place = Place::Snapshot(name.clone());
+            let record = index.snapshot(name)?;
+            holds::must_not_hold("delete", &place, record)?;
+            image_must_be_unused(pool, &usage, &place, record)?;
         }
         for name in &self.volumes {
             let volume = index.volume(name)?;
+            properties::must_not_be_protected("delete", name, &volume.record)?;
             let remaining = volume.snapshots.len();
             if remaining > 0 && !self.recursive {
                 return Err(Error::refused(
@@ -198,6 +199,9 @@ impl Deletion {
                     format!("it has {}", count(remaining)),
                 )
                 .with_hint(format!("'lovol delete -r {name}' deletes them as well")));
+            }
+            for (snapshot, record) in &volume.snapshots {
+                holds::must_not_hold("delete", &Place::snapshot(name, snapshot), record)?;
             }
             must_be_unused(pool, index, name)?;
         }

@@ -26,6 +26,7 @@ mod faults_pool;
 mod generated;
 mod groups;
 mod install;
+mod keeping;
 mod mount_helper;
 mod parsers;
 mod pools;

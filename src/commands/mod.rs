@@ -7,14 +7,19 @@ pub mod create;
 pub mod delete;
 pub mod detach;
 pub mod fstab;
+pub mod get;
 pub mod help;
+pub mod hold;
 pub mod init;
 pub mod list;
 pub mod mount;
 pub mod mount_helper;
+pub mod protect;
 pub mod provision;
 pub mod purge;
+pub mod release;
 pub mod rename;
+pub mod set;
 pub mod show;
 pub mod snapshot;
 pub mod umount;
@@ -31,8 +36,8 @@ use crate::cli::{Cli, Globals};
 use crate::error::{Error, Result, printable};
 use crate::output::{Output, write_stderr};
 use crate::plan::{Observer, Step};
-use crate::pool::{DEFAULT_DIR, Pool, init as pool_init};
-use crate::target::Target;
+use crate::pool::{DEFAULT_DIR, Place, Pool, init as pool_init};
+use crate::target::{self, Target};
 
 /// What can be done.
 #[derive(Debug, Subcommand)]
@@ -57,6 +62,11 @@ pub enum Verb {
     Delete(delete::Delete),
     Undelete(undelete::Undelete),
     Purge(purge::Purge),
+    Hold(hold::Hold),
+    Release(release::Release),
+    Protect(protect::Protect),
+    Set(set::Set),
+    Get(get::Get),
     Check(check::Check),
     Provision(provision::Provision),
     Fstab(fstab::Fstab),
@@ -174,6 +184,49 @@ pub fn target_parser() -> impl TypedValueParser<Value = Target> {
     OsStringValueParser::new().try_map(|argument: OsString| Target::parse(&argument))
 }
 
+/// The places of snapshots; other targets are refused.
+pub fn snapshot_places(pool: &Pool, targets: &[Target]) -> Result<Vec<Place>> {
+    let index = pool.index()?;
+    let mut places = Vec::new();
+    for target in targets {
+        let place = target::find_image(target, pool, &index)?;
+        if !place.is_snapshot() {
+            return Err(Error::usage(
+                format!("{place} is no snapshot"),
+                format!("{}@SNAPSHOT names one", place.target()),
+            ));
+        }
+        place.record_in(&index)?;
+        places.push(place);
+    }
+    places.sort();
+    places.dedup();
+    Ok(places)
+}
+
+/// Does something for each in turn; where a later one fails, what was done is said.
+pub fn for_each<T>(
+    places: &[Place],
+    verb: &str,
+    mut work: impl FnMut(&Place) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    for place in places {
+        match work(place) {
+            Ok(value) => values.push(value),
+            Err(why) if values.is_empty() => return Err(why),
+            Err(why) => {
+                let done = places.iter().take(values.len()).map(Place::target);
+                return Err(Error::Partly {
+                    done: format!("{verb}: {}", done.collect::<Vec<_>>().join(", ")),
+                    why: Box::new(why),
+                });
+            }
+        }
+    }
+    Ok(values)
+}
+
 impl Verb {
     fn name(&self) -> &'static str {
         match self {
@@ -191,6 +244,11 @@ impl Verb {
             Self::Delete(_) => "delete",
             Self::Undelete(_) => "undelete",
             Self::Purge(_) => "purge",
+            Self::Hold(_) => "hold",
+            Self::Release(_) => "release",
+            Self::Protect(_) => "protect",
+            Self::Set(_) => "set",
+            Self::Get(_) => "get",
             Self::Check(_) => "check",
             Self::Provision(_) => "provision",
             Self::Fstab(_) => "fstab",
@@ -215,6 +273,11 @@ impl Verb {
             Self::Delete(verb) => verb.run(context),
             Self::Undelete(verb) => verb.run(context),
             Self::Purge(verb) => verb.run(context),
+            Self::Hold(verb) => verb.run(context),
+            Self::Release(verb) => verb.run(context),
+            Self::Protect(verb) => verb.run(context),
+            Self::Set(verb) => verb.run(context),
+            Self::Get(verb) => verb.run(context),
             Self::Check(verb) => verb.run(context),
             Self::Provision(verb) => verb.run(context),
             Self::Fstab(verb) => verb.run(context),

@@ -95,9 +95,11 @@ fn line((key, value): (&String, &Value)) -> Option<String> {
         Value::Array(values) if values.is_empty() => return None,
         Value::Object(values) if values.is_empty() => return None,
         Value::Object(values) => {
-            let shown = values
-                .iter()
-                .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+            let shown = values.iter().map(|(inner, value)| match value.as_str() {
+                Some(value) if key == "holds" => format!("{inner} until {value}"),
+                Some(value) => format!("{inner}={value}"),
+                None => inner.clone(),
+            });
             shown.collect::<Vec<_>>().join(", ")
         }
         Value::Array(values) => values

@@ -1,5 +1,6 @@
 //! Making a pool in a directory.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -75,6 +76,7 @@ fn fill(dir: &OwnedFd) -> io::Result<()> {
     let settings = Settings {
         version: VERSION,
         uuid: Uuid::new_v4(),
+        values: BTreeMap::new(),
         extra: serde_json::Map::new(),
     };
     edit::write_index_in(dir, &Index::new(settings.uuid))?;

@@ -13,15 +13,18 @@
 
 pub mod abilities;
 pub mod ballast;
+pub mod change;
 pub mod edit;
 pub mod init;
 pub mod lock;
 pub mod on_image;
 pub mod place;
 pub mod safety;
+pub mod settings;
 mod unfinished;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -53,6 +56,13 @@ pub struct Settings {
     pub version: u32,
     /// The pool's UUID.
     pub uuid: Uuid,
+    /// What was set.
+    #[serde(
+        default,
+        rename = "settings",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub values: BTreeMap<String, String>,
     /// What a newer version wrote.
     #[serde(flatten)]
     pub extra: serde_json::Map<String, serde_json::Value>,

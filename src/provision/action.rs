@@ -98,7 +98,10 @@ impl Action {
                 for step in set_steps(volume, properties) {
                     observer.begin(&step);
                 }
-                properties::set(pool, volume, properties)?;
+                let values = properties
+                    .iter()
+                    .map(|(key, value)| (key.clone(), Some(value.clone())));
+                properties::set(pool, &Place::volume(volume), &values.collect())?;
                 let shown = properties
                     .iter()
                     .map(|(key, value)| format!("{key}={value}"));
@@ -127,10 +130,10 @@ impl Action {
 }
 
 fn set_steps(volume: &Name, properties: &BTreeMap<String, String>) -> Vec<Step> {
-    let step = |(key, value): (&String, &String)| Step::SetProperty {
-        volume: volume.clone(),
+    let step = |(key, value): (&String, &String)| Step::Set {
+        of: volume.to_string(),
         key: key.clone(),
-        value: value.clone(),
+        value: Some(value.clone()),
     };
     properties.iter().map(step).collect()
 }

@@ -1,0 +1,144 @@
+//! Holds: who wants a snapshot kept, by tag, and until when.
+//!
+//! A snapshot with a hold is neither deleted nor pruned, nor purged with its volume.  A hold whose time
+//! is over holds nothing.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::pool::change::change;
+use crate::pool::{Place, Pool};
+use crate::record::Record;
+
+/// The tag of who names none.
+pub const TAG: &str = "user";
+
+/// The longest tag, in bytes.
+const LONGEST: usize = 64;
+
+/// A tag, if it is well-formed.
+///
+/// # Errors
+/// In words.
+pub fn parse_tag(text: &str) -> Result<String, String> {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte);
+    if text.is_empty() || text.len() > LONGEST || !text.bytes().all(is_inner) {
+        return Err(format!(
+            "a tag consists of letters, digits, '.', '_', '-' and ':', {LONGEST} at most"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// When a hold ends; `None` for one that does not, or whose end is not understood.
+fn until(hold: &Value) -> Option<Timestamp> {
+    hold.get("until")?.as_str()?.parse().ok()
+}
+
+/// The holds that are not over, each with its end.
+pub fn active(record: &Record, now: Timestamp) -> impl Iterator<Item = (&str, Option<Timestamp>)> {
+    let ends = record
+        .holds
+        .iter()
+        .map(|(tag, hold)| (tag.as_str(), until(hold)));
+    ends.filter(move |(_, until)| until.is_none_or(|until| until > now))
+}
+
+/// Fails where somebody holds a snapshot.
+pub fn must_not_hold(what: &str, place: &Place, record: &Record) -> Result<()> {
+    let shown = active(record, crate::time::now()).map(|(tag, until)| match until {
+        Some(until) => format!("{tag} (until {})", crate::time::show(until)),
+        None => tag.to_owned(),
+    });
+    let shown: Vec<String> = shown.collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    Err(Error::refused(
+        format!("cannot {what} {place}"),
+        format!("it is held: {}", shown.join(", ")),
+    )
+    .with_hint(format!(
+        "'lovol release --tag TAG {}' ends a hold",
+        place.target()
+    )))
+}
+
+/// Holds a snapshot; a hold of this tag that is there already gets the new end.
+pub fn hold(pool: &Pool, place: &Place, tag: &str, until: Option<Timestamp>) -> Result<Record> {
+    let now = crate::time::now_in_seconds();
+    change(pool, place, |record| {
+        forget_ended(&mut record.holds, now);
+        let mut hold = json!({"since": now});
+        if let Some(until) = until {
+            hold["until"] = json!(until);
+        }
+        record.holds.insert(tag.to_owned(), hold);
+        Ok(())
+    })
+}
+
+/// Ends the hold of a tag.
+pub fn release(pool: &Pool, place: &Place, tag: &str) -> Result<Record> {
+    let now = crate::time::now();
+    change(pool, place, |record| {
+        forget_ended(&mut record.holds, now);
+        if record.holds.remove(tag).is_some() {
+            return Ok(());
+        }
+        Err(not_held(place, tag, record))
+    })
+}
+
+/// Fails where there is no hold of a tag.
+pub fn must_hold(place: &Place, tag: &str, record: &Record) -> Result<()> {
+    if active(record, crate::time::now()).any(|(held, _)| held == tag) {
+        return Ok(());
+    }
+    Err(not_held(place, tag, record))
+}
+
+fn not_held(place: &Place, tag: &str, record: &Record) -> Error {
+    let tags: Vec<&str> = active(record, crate::time::now())
+        .map(|(tag, _)| tag)
+        .collect();
+    let hint = if tags.is_empty() {
+        "nobody holds it".to_owned()
+    } else {
+        format!("it is held by {}", tags.join(", "))
+    };
+    Error::NotFound {
+        kind: "hold named",
+        name: format!("{tag} on {}", place.target()),
+        hint: Some(hint),
+    }
+}
+
+fn forget_ended(holds: &mut BTreeMap<String, Value>, now: Timestamp) {
+    holds.retain(|_, hold| until(hold).is_none_or(|until| until > now));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::Fs;
+
+    #[test]
+    fn what_is_not_understood_holds() {
+        let mut record = Record::new(1 << 20, Fs::None);
+        let now: Timestamp = "2026-11-21T10:15:00Z".parse().expect("a time");
+        for (tag, hold) in [
+            ("odd", json!(1)),
+            ("over", json!({"until": "2026-11-21T10:14:59Z"})),
+            ("later", json!({"until": "2026-11-21T10:15:01Z"})),
+            ("garbled", json!({"until": "some day"})),
+        ] {
+            record.holds.insert(tag.into(), hold);
+        }
+        let tags: Vec<&str> = active(&record, now).map(|(tag, _)| tag).collect();
+        assert_eq!(tags, ["garbled", "later", "odd"]);
+    }
+}
