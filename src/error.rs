@@ -151,6 +151,13 @@ pub enum Error {
         /// Whether something was done.
         is_partly: bool,
     },
+    /// Some of several things were not done; each was said.
+    Some {
+        /// How many.
+        failed: usize,
+        /// Whether others were done.
+        is_partly: bool,
+    },
     /// Some of several things were done, and stay.
     Partly {
         /// What was done, such as `/mnt/a was unmounted`.
@@ -174,6 +181,9 @@ impl Error {
             Self::Partly { .. }
             | Self::Unfinished { .. }
             | Self::Lines {
+                is_partly: true, ..
+            }
+            | Self::Some {
                 is_partly: true, ..
             } => 4,
             Self::At { why, .. } => why.exit_code(),
@@ -217,9 +227,9 @@ impl Error {
                 "--crash takes it without freezing; 'lovol snapshot' has --max-freeze and --if-late as well".into(),
             ),
             Self::NoTool { package, .. } => Some(format!("install the package {package}")),
-            Self::Tool { .. } | Self::Lines { .. } => None,
+            Self::Tool { .. } | Self::Lines { .. } | Self::Some { .. } => None,
             Self::Wrong { is_mendable, .. } => is_mendable.then(|| {
-                "'lovol check --repair' mends what can be mended without touching an image".into()
+                "'lovol check --repair' mends what can be mended".into()
             }),
             Self::Partly { why, .. } | Self::At { why, .. } => why.hint(),
             Self::Unfinished { .. } => Some(
@@ -385,6 +395,8 @@ impl fmt::Display for Error {
             Self::At { place, why } => write!(f, "{}: {why}", printable(place)),
             Self::Lines { failed: 1, .. } => f.write_str("1 line was not followed"),
             Self::Lines { failed, .. } => write!(f, "{failed} lines were not followed"),
+            Self::Some { failed: 1, .. } => f.write_str("1 of them was not done"),
+            Self::Some { failed, .. } => write!(f, "{failed} of them were not done"),
             Self::Partly { done, why } => write!(f, "{why}; {}", printable(done)),
             Self::Unfinished { why } => {
                 write!(f, "{why}; what was done until then could not be taken back")

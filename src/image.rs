@@ -17,6 +17,11 @@ use crate::record::Record;
 use crate::sys::loopdev::{LoopDevice, Options};
 use crate::sys::{beneath, ioctl};
 
+/// The mode of a volume's image.
+pub const VOLUME_MODE: u32 = 0o600;
+/// The mode of a snapshot's image, which nobody is to write to.
+pub const SNAPSHOT_MODE: u32 = 0o400;
+
 /// An image that has no name yet.
 #[derive(Debug)]
 pub struct NewImage {
@@ -73,8 +78,23 @@ impl NewImage {
     ///
     /// The pool's lock must be held.  Until [`Named::keep`] it is taken back when dropped.
     pub fn publish(self, pool: &Pool, place: &Place, record: &Record) -> Result<Named> {
+        let mode = if place.is_snapshot() {
+            SNAPSHOT_MODE
+        } else {
+            VOLUME_MODE
+        };
+        self.publish_with(mode, pool, place, record)
+    }
+
+    /// The same with another mode than that of the place: it is to go on to another.
+    pub fn publish_with(
+        self,
+        mode: u32,
+        pool: &Pool,
+        place: &Place,
+        record: &Record,
+    ) -> Result<Named> {
         let shown = &self.shown;
-        let mode = if place.is_snapshot() { 0o400 } else { 0o600 };
         record
             .write(&self.file)
             .doing("write the record of", shown)?;

@@ -31,6 +31,19 @@ impl Name {
         Self(time.strftime("%Y%m%dT%H%M%SZ").to_string())
     }
 
+    /// The name of what a volume was before it was rolled back at this time; with `_1`, `_2`, ... where
+    /// it is taken.
+    pub fn before_rollback(time: Timestamp, is_taken: impl Fn(&Self) -> bool) -> Self {
+        let base = Self(format!("before-rollback-{}", Self::of_time(time)));
+        let mut name = base.clone();
+        let mut number = 0;
+        while is_taken(&name) {
+            number += 1;
+            name = base.numbered(number);
+        }
+        name
+    }
+
     /// This name with `_NUMBER` behind it; for names that leave room for that.
     #[must_use]
     pub fn numbered(&self, number: u32) -> Self {

@@ -37,6 +37,16 @@ pub enum Step {
     GrowPoolImage { image: PathBuf, size: Size },
     /// Make a sparse image.
     MakeImage { image: PathBuf, size: Size },
+    /// Make an image larger or smaller.
+    SizeImage { image: PathBuf, size: Size },
+    /// Make the filesystem in an image larger or smaller.
+    SizeFilesystem {
+        image: PathBuf,
+        fs: String,
+        size: Size,
+    },
+    /// Give back what the filesystem in an image does not use.
+    Trim { image: PathBuf },
     /// Make a filesystem in an image.
     MakeFilesystem { image: PathBuf, fs: String },
     /// Clone an image, frozen for as long as it takes.
@@ -111,6 +121,19 @@ pub enum Step {
         with: PathBuf,
         uuid: Uuid,
     },
+    /// Make a volume's image a snapshot's: it gets this record, and loses the one that it had.
+    BecomeSnapshot {
+        path: PathBuf,
+        record: Box<Record>,
+        before: Box<Record>,
+    },
+    /// Give a volume another record in the index, and what it was a name among its snapshots.
+    RollBack {
+        volume: Name,
+        record: Box<Record>,
+        snapshot: Name,
+        before: Box<Record>,
+    },
     /// Put a volume into the index.
     AddVolume { volume: Name, record: Box<Record> },
     /// Move a volume back from the trash in the index.
@@ -129,6 +152,7 @@ impl Step {
             Self::RenameVolume { .. }
                 | Self::RenameSnapshot { .. }
                 | Self::Trash { .. }
+                | Self::RollBack { .. }
                 | Self::AddVolume { .. }
                 | Self::Restore { .. }
                 | Self::ForgetSnapshot { .. }
@@ -156,6 +180,11 @@ impl fmt::Display for Step {
             }
             Self::GrowPoolImage { image, size } => write!(f, "grow {} to {size}", p(image)),
             Self::MakeImage { image, size } => write!(f, "make {} ({size}, sparse)", p(image)),
+            Self::SizeImage { image, size } => write!(f, "make {} {size} large", p(image)),
+            Self::SizeFilesystem { image, fs, size } => {
+                write!(f, "make the {} in {} {size} large", printable(fs), p(image))
+            }
+            Self::Trim { image } => write!(f, "trim the filesystem in {}", p(image)),
             Self::MakeFilesystem { image, fs } => {
                 write!(f, "make {} in {}", printable(fs), p(image))
             }
@@ -225,6 +254,7 @@ impl fmt::Display for Step {
             }
             Self::RemoveDir { path } => write!(f, "remove the directory {}", p(path)),
             Self::Exchange { path, with, .. } => write!(f, "exchange {} and {}", p(path), p(with)),
+            Self::BecomeSnapshot { path, .. } => write!(f, "keep {} as a snapshot", p(path)),
             _ => self.show_of_index(f),
         }
     }
@@ -247,6 +277,12 @@ impl Step {
                     printable(id)
                 )
             }
+            Self::RollBack {
+                volume, snapshot, ..
+            } => write!(
+                f,
+                "roll volume {volume} back in the index; what it was is {volume}@{snapshot}"
+            ),
             Self::AddVolume { volume, .. } => write!(f, "put volume {volume} into the index"),
             Self::Restore { id, volume } => write!(
                 f,

@@ -16,12 +16,14 @@ use crate::record::Record;
 pub const KEEP: &str = "keep";
 /// Whether the timer trims the volume: `on` or `off`.
 pub const TRIM: &str = "trim";
-/// The size in bytes that the volume is to grow to.
-pub const GROW_TO: &str = "grow-to";
+/// The size in bytes that the volume is being resized to: what is there has not been finished.
+pub const RESIZING: &str = "resizing";
 /// Whether the volume is kept from being deleted and replaced: `on`.
 pub const PROTECT: &str = "protect";
 /// The value of what is switched on.
 pub const ON: &str = "on";
+/// The snapshot that the volume is rolled back to when it is next mounted.
+pub const ROLLBACK_TO: &str = "rollback-to";
 /// What begins a key of a person's own.
 pub const USER: &str = "user:";
 

@@ -153,6 +153,13 @@ impl Record {
         }
     }
 
+    /// The same for a file that is only held by its path (`O_PATH`).
+    pub fn write_closed(&self, place: &impl AsFd) -> io::Result<()> {
+        let bytes = serde_json::to_vec(self)?;
+        rustix::fs::setxattr(beneath::fd_path(place), XATTR, &bytes, XattrFlags::empty())?;
+        Ok(())
+    }
+
     /// Writes the record; durable after the file's next fsync.
     pub fn write(&self, file: &File) -> io::Result<()> {
         let bytes = serde_json::to_vec(self)?;

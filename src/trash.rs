@@ -20,6 +20,7 @@ use crate::pool::place::{snapshots_dir, trash_dir};
 use crate::pool::{Edit, Place, Pool, edit};
 use crate::properties;
 use crate::record::Record;
+use crate::rollback;
 use crate::sys::beneath;
 use crate::usage::Usage;
 
@@ -187,6 +188,7 @@ impl Deletion {
             let place = Place::Snapshot(name.clone());
             let record = index.snapshot(name)?;
             holds::must_not_hold("delete", &place, record)?;
+            rollback::must_not_wait_for(index, name)?;
             image_must_be_unused(pool, &usage, &place, record)?;
         }
         for name in &self.volumes {

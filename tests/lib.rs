@@ -33,6 +33,8 @@ mod pools;
 mod properties;
 mod provision;
 mod races;
+mod rollback;
+mod sizes;
 mod smoke;
 mod snapshots;
 mod support;

@@ -278,11 +278,7 @@ fn a_volume_is_seeded_from_a_snapshot() {
     let done = provision(&pool, "--mount", lines).ok_any();
     assert!(done.starts_with("cloned golden@v3 to srv\n"), "{done}");
     assert_eq!(pool.sh("cat srv/file"), "seed");
-    // What it is to grow to is noted.
-    assert_eq!(
-        show(&pool, "srv")["properties"]["grow-to"],
-        (128 << 20).to_string()
-    );
+    assert_eq!(show(&pool, "srv")["size"], 128 << 20);
     ensure_unchanged(&pool, || provision(&pool, "--mount", lines).ok(""));
     let wrong = "lovol:b /b lovol x-lovol.fs=xfs,x-lovol.from=golden@v3\n";
     provision(&pool, "", wrong).fails(1, "cannot make b with xfs");
@@ -293,21 +289,24 @@ fn a_volume_is_seeded_from_a_snapshot() {
     let said = provision(&pool, "", both).finish();
     let warning = "warning: -:3: smaller gets 32M, as volume first has: more than 16M";
     assert!(said.stderr.contains(warning), "{said}");
-    assert_eq!(
-        show(&pool, "larger")["properties"]["grow-to"],
-        (64 << 20).to_string()
-    );
+    assert_eq!(show(&pool, "larger")["size"], 64 << 20);
 }
 
 #[test]
-fn what_is_to_grow_is_noted_once() {
+fn a_volume_grows_if_its_line_says_so() {
     let pool = TestPool::new();
-    pool.lovol("create home 64M --fs ext4").ok_any();
-    let lines = "lovol:home /home lovol x-lovol.size=128M 0 0\n";
+    let home = pool.mounted("home", "128M --fs btrfs");
+    let lines = "lovol:home /home lovol x-lovol.size=256M 0 0\n";
     ensure_unchanged(&pool, || provision(&pool, "", lines).ok(""));
-    let lines = "lovol:home /home lovol x-lovol.size=128M,x-lovol.grow 0 0\n";
-    provision(&pool, "", lines).ok("set grow-to=134217728 of home\n");
+    let lines = "lovol:home /home lovol x-lovol.size=256M,x-lovol.grow 0 0\n";
+    ensure_unchanged(&pool, || {
+        provision(&pool, "-n", lines).ok("would make volumes/home.img 256M large\n\
+             would make the btrfs in volumes/home.img 256M large\n");
+    });
+    provision(&pool, "", lines).ok("made home 256M large\n");
     ensure_unchanged(&pool, || provision(&pool, "", lines).ok(""));
+    let size = pool.sh(&format!("df -m --output=size {} | tail -1", home.display()));
+    assert!(size.trim().parse::<u64>().unwrap() > 200, "{size}");
 }
 
 #[test]

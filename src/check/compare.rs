@@ -7,6 +7,7 @@ use crate::check::{Finding, Kind};
 use crate::index::Index;
 use crate::pool::place::records;
 use crate::pool::{Place, Pool};
+use crate::properties::RESIZING;
 use crate::sys::loopdev::Attached;
 use crate::usage::Usage;
 
@@ -50,7 +51,17 @@ fn among_images(pool: &Pool, scanned: &Scanned) -> Vec<Finding> {
         match &found.record {
             Ok(record) => {
                 by_uuid.entry(record.uuid).or_default().push(place);
-                if record.size != found.size {
+                if let Some(size) = record.properties.get(RESIZING) {
+                    findings.push(Finding {
+                        kind: Kind::Resizing,
+                        what: what.clone(),
+                        problem: format!("a resize to {size} bytes was not finished"),
+                        hint: Some(format!(
+                            "'lovol resize {} {size}' finishes it",
+                            place.target()
+                        )),
+                    });
+                } else if record.size != found.size {
                     findings.push(Finding {
                         kind: Kind::Size,
                         what,

@@ -1,8 +1,8 @@
 //! Checking a pool: index, images, records and the kernel's state, held against each other.
 //!
 //! [`scan`] lists what lies in the directories, [`compare`] holds it against the index and the
-//! kernel, [`repair`] rebuilds the index from it and thaws what the dead have left frozen.  No
-//! image is ever deleted or edited.
+//! kernel, [`repair`] rebuilds the index from it, thaws what the dead have left frozen, and finishes
+//! what they have begun.  No image is ever deleted.
 
 pub mod compare;
 pub mod repair;
@@ -50,6 +50,8 @@ pub enum Kind {
     NoRecord,
     /// An image whose size is not the recorded one.
     Size,
+    /// A volume whose resize was not finished.
+    Resizing,
     /// Two images with one UUID.
     DuplicateUuid,
     /// Something in the pool that is no image of lovol's.
@@ -71,6 +73,7 @@ impl Kind {
                 | Self::Unindexed
                 | Self::Differs
                 | Self::MissingImage
+                | Self::Resizing
         )
     }
 }

@@ -1,8 +1,9 @@
-//! Repairing: thaw, finish, sweep, rebuild the index.  Images are read, never written or removed.
+//! Repairing: thaw, finish, sweep, rebuild the index.  Images are read, never removed, and written only
+//! to finish a resize.
 
-use crate::check::Finding;
 use crate::check::compare::with_index;
 use crate::check::scan::{Found, Scanned, scan};
+use crate::check::{Finding, Kind};
 use crate::error::{Context, Error, Result};
 use crate::index::{Index, Trashed, Unreadable, Volume};
 use crate::name::{Name, SnapshotName};
@@ -10,7 +11,10 @@ use crate::plan::{Observer, Step};
 use crate::pool::lock::Lock;
 use crate::pool::place::records;
 use crate::pool::{Edit, Place, Pool};
+use crate::properties::RESIZING;
 use crate::record::Record;
+use crate::resize::{Amount, Resize};
+use crate::size::Size;
 use crate::sys::{beneath, marker};
 
 /// Mends what can be mended, and returns what is still wrong.
@@ -29,13 +33,29 @@ pub fn repair(pool: &Pool, observer: &dyn Observer) -> Result<Vec<Finding>> {
     }
     if with_index(pool, &scanned)
         .iter()
-        .any(|finding| finding.kind.is_mendable())
+        .any(|finding| finding.kind.is_mendable() && finding.kind != Kind::Resizing)
     {
         rebuild(pool, lock, &scanned, observer)?;
     } else {
         drop(lock);
     }
+    for (name, size) in resizing(pool) {
+        let resized = Resize::open(pool, &name, Amount::To(size));
+        if let Err(error) = resized.and_then(|resize| resize.carry_out(observer)) {
+            observer.warn(&error.to_string());
+        }
+    }
     super::check(pool)
+}
+
+/// The volumes whose resize was not finished, and the sizes that they are to get.
+fn resizing(pool: &Pool) -> Vec<(Name, Size)> {
+    let volumes = pool.index().map(|index| index.volumes).unwrap_or_default();
+    let unfinished = volumes.into_iter().filter_map(|(name, volume)| {
+        let size = volume.record.properties.get(RESIZING)?.parse().ok()?;
+        Some((name, size))
+    });
+    unfinished.collect()
 }
 
 /// Whoever takes the lock finishes what was begun.
@@ -63,12 +83,22 @@ pub fn plan(pool: &Pool) -> Result<Vec<Step>> {
     let empty = scanned.empty.iter().cloned();
     steps.extend(empty.map(|path| Step::RemoveDir { path }));
     let has_rest = with_index(pool, &scanned).iter().any(|finding| {
-        finding.kind.is_mendable() && finding.kind != crate::check::Kind::Unfinished
+        finding.kind.is_mendable()
+            && finding.kind != Kind::Unfinished
+            && finding.kind != Kind::Resizing
     });
     if has_rest {
         let index = rebuilt(pool, &scanned)?;
         steps.push(step_of(&index));
     }
+    steps.extend(
+        resizing(pool)
+            .into_iter()
+            .map(|(name, size)| Step::SizeImage {
+                image: Place::volume(&name).path(),
+                size,
+            }),
+    );
     Ok(steps)
 }
 

@@ -11,14 +11,14 @@ use crate::sys::marker;
 ///
 /// Each difference is named, and the exit code is 1 if there is one. --repair thaws what a killed
 /// lovol has left frozen, finishes what it has begun, and rebuilds the index from the images. It
-/// never deletes or edits an image.
+/// never deletes an image, and changes one only to finish its resize.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   lovol check
   lovol check --repair")]
 pub struct Check {
-    /// Mend what can be mended without touching an image
+    /// Mend what can be mended
     #[arg(long)]
     repair: bool,
 }

@@ -19,9 +19,12 @@ pub mod provision;
 pub mod purge;
 pub mod release;
 pub mod rename;
+pub mod resize;
+pub mod rollback;
 pub mod set;
 pub mod show;
 pub mod snapshot;
+pub mod trim;
 pub mod umount;
 pub mod undelete;
 
@@ -62,6 +65,9 @@ pub enum Verb {
     Delete(delete::Delete),
     Undelete(undelete::Undelete),
     Purge(purge::Purge),
+    Rollback(rollback::RollBack),
+    Resize(resize::ResizeVolume),
+    Trim(trim::TrimVolumes),
     Hold(hold::Hold),
     Release(release::Release),
     Protect(protect::Protect),
@@ -244,6 +250,9 @@ impl Verb {
             Self::Delete(_) => "delete",
             Self::Undelete(_) => "undelete",
             Self::Purge(_) => "purge",
+            Self::Rollback(_) => "rollback",
+            Self::Resize(_) => "resize",
+            Self::Trim(_) => "trim",
             Self::Hold(_) => "hold",
             Self::Release(_) => "release",
             Self::Protect(_) => "protect",
@@ -273,6 +282,9 @@ impl Verb {
             Self::Delete(verb) => verb.run(context),
             Self::Undelete(verb) => verb.run(context),
             Self::Purge(verb) => verb.run(context),
+            Self::Rollback(verb) => verb.run(context),
+            Self::Resize(verb) => verb.run(context),
+            Self::Trim(verb) => verb.run(context),
             Self::Hold(verb) => verb.run(context),
             Self::Release(verb) => verb.run(context),
             Self::Protect(verb) => verb.run(context),

@@ -8,6 +8,7 @@ use crate::commands::{Context, require_root, target_parser};
 use crate::complete::{Which, directory, images, mount_options};
 use crate::error::{Error, Result, show_path};
 use crate::mounting::{Image, Options, mount_point};
+use crate::rollback;
 use crate::target::{self, Target};
 
 /// Mount a volume on DIR, or view a snapshot there
@@ -48,6 +49,9 @@ impl Mount {
             ));
         }
         let place = options.place(place)?;
+        if !context.globals.dry_run {
+            rollback::if_due(&pool, &place, context.observer())?;
+        }
         let image = Image::open(&pool, &place)?;
         if context.shows(|| image.plan_mount(&dir, &options))? {
             return Ok(());

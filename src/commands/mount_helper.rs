@@ -17,6 +17,7 @@ use crate::mounting::{Image, Mounted, Options, mount_point};
 use crate::output::{Color, Output, write_stderr};
 use crate::plan::Observer;
 use crate::pool::Pool;
+use crate::rollback;
 use crate::spec::Spec;
 
 /// The name by which it is called.
@@ -152,6 +153,9 @@ impl MountHelper {
         if mounted.is_some() {
             observer.detail(&format!("{} is mounted there already", place.target()));
             return Ok(());
+        }
+        if !self.fake {
+            rollback::if_due(&pool, &place, observer)?;
         }
         let image = Image::open(&pool, &place)?;
         image.plan_mount(&dir, &options)?;

@@ -1,10 +1,15 @@
 //! ext4 as a guest.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Context, Error, Result};
 use crate::guest::{Fs, replay};
 use crate::size::{MIB, Size};
+use crate::sys::ioctl;
 use crate::sys::tool::Tool;
 
 pub(super) const MKFS: Tool = Tool {
@@ -13,6 +18,10 @@ pub(super) const MKFS: Tool = Tool {
 };
 const CHECK: Tool = Tool {
     program: "e2fsck",
+    package: "e2fsprogs",
+};
+const RESIZE: Tool = Tool {
+    program: "resize2fs",
     package: "e2fsprogs",
 };
 const TUNE: Tool = Tool {
@@ -42,4 +51,62 @@ pub(super) fn renew_uuid(device: &Path) -> Result<()> {
     // 1: errors were corrected (e2fsck(8)).
     CHECK.run(&["-f", "-p", &device], &[0, 1])?;
     TUNE.run(&["-U", "random", &device], &[0]).map(drop)
+}
+
+/// Makes it larger or smaller, on a device where it is not mounted.
+pub fn resize(device: &Path, bytes: u64) -> Result<()> {
+    replay(device, &Fs::Ext4)?;
+    check(device)?;
+    // resize2fs(8): K means KiB.
+    let size = format!("{}K", bytes / 1024);
+    RESIZE
+        .run(&[&*device.to_string_lossy(), &size], &[0])
+        .map(drop)
+}
+
+/// Makes it larger where it is mounted, and `root` is its root directory.
+pub(super) fn grow(root: &OwnedFd, device: &Path, bytes: u64) -> Result<()> {
+    let grown = Superblock::read(device)
+        .and_then(|superblock| ioctl::ext4_grow(root, bytes, superblock.block));
+    grown.map_err(|error| match error.raw_os_error() {
+        // fs/ext4/resize.c, `ext4_resize_begin`: of root, too, a container may have taken it.
+        Some(libc::EPERM) => Error::refused(
+            format!("cannot grow the mounted ext4 on {}", device.display()),
+            "the kernel asks for CAP_SYS_RESOURCE, which this root has not",
+        )
+        .with_hint("unmount it first: then it grows without"),
+        _ => Error::io("grow the filesystem on", device, error),
+    })
+}
+
+/// How large it is, in bytes, by its device.
+pub fn size(device: &Path) -> Result<u64> {
+    let superblock = Superblock::read(device).doing("ask for the size of", device)?;
+    Ok(superblock.blocks * superblock.block)
+}
+
+/// What its superblock says of its size (Documentation/filesystems/ext4/super.rst).
+struct Superblock {
+    /// The size of a block in bytes.
+    block: u64,
+    blocks: u64,
+}
+
+impl Superblock {
+    /// Reads it through the device, where a mounted filesystem's is the kernel's own copy.
+    fn read(device: &Path) -> io::Result<Self> {
+        const START: u64 = 1024;
+        let device = File::open(device)?;
+        let word = |at| -> io::Result<u32> {
+            let mut bytes = [0; 4];
+            device.read_exact_at(&mut bytes, START + at)?;
+            Ok(u32::from_le_bytes(bytes))
+        };
+        let has_high_half = word(0x60)? & 0x80 != 0;
+        let high = if has_high_half { word(0x150)? } else { 0 };
+        Ok(Self {
+            block: 1024 << (word(0x18)? & 0xF),
+            blocks: u64::from(high) << 32 | u64::from(word(0x4)?),
+        })
+    }
 }

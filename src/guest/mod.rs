@@ -6,15 +6,16 @@ pub mod proof;
 pub mod xfs;
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::record::Consistency;
 use crate::size::{MIB, Size};
 use crate::sys::mount::Detached;
-use crate::sys::probe;
+use crate::sys::{ioctl, probe};
 
 /// A guest filesystem's type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +168,50 @@ impl Fs {
         }
     }
 
+    /// How large it is, in bytes, by its root directory or its device; `None` where that is not known.
+    pub fn size(&self, root: &OwnedFd, device: &Path) -> Result<Option<u64>> {
+        let size = match self {
+            Self::Xfs => ioctl::xfs_size(root).map(Some),
+            Self::Ext4 => return ext4::size(device).map(Some),
+            Self::Btrfs => ioctl::btrfs_size(root).map(|(_, bytes)| Some(bytes)),
+            Self::None | Self::Other(_) => Ok(None),
+        };
+        size.doing("ask for the size of", device)
+    }
+
+    /// Makes it as large as its device, which has `bytes`; it is mounted, and `root` its root
+    /// directory.  Does nothing where it is.
+    pub fn grow(&self, root: &OwnedFd, device: &Path, bytes: u64) -> Result<()> {
+        let grown = match self {
+            Self::Xfs => ioctl::xfs_grow(root, bytes),
+            Self::Ext4 => return ext4::grow(root, device, bytes),
+            Self::Btrfs => match ioctl::btrfs_size(root) {
+                Ok((_, size)) if size == bytes => Ok(()),
+                _ => ioctl::btrfs_resize(root, bytes),
+            },
+            Self::None | Self::Other(_) => Ok(()),
+        };
+        grown.doing("grow the filesystem on", device)
+    }
+
+    /// The least that it can be shrunk or grown to.
+    pub fn least_resized(&self) -> Size {
+        match self {
+            // fs/btrfs/ioctl.c, `btrfs_ioctl_resize`: SZ_256M.
+            Self::Btrfs => Size(256 * MIB),
+            _ => self.least_size(),
+        }
+    }
+
+    /// Whether it can be made smaller at all, and whether while it is mounted.
+    pub fn shrinks(&self) -> Shrinks {
+        match self {
+            Self::Ext4 => Shrinks::Unmounted,
+            Self::Btrfs => Shrinks::Mounted,
+            Self::Xfs | Self::None | Self::Other(_) => Shrinks::Never,
+        }
+    }
+
     /// What an image holds, by its content only.
     pub fn recognise(device: &Path) -> Result<(Self, probe::Signature)> {
         let signature = probe::signature(device)?;
@@ -176,6 +221,17 @@ impl Fs {
         };
         Ok((fs, signature))
     }
+}
+
+/// When a filesystem can be made smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shrinks {
+    /// It cannot.
+    Never,
+    /// While it is not mounted.
+    Unmounted,
+    /// While it is.
+    Mounted,
 }
 
 /// Mounts a filesystem read-write where nobody sees it, so that the kernel replays its log.

@@ -4,7 +4,9 @@
 //! What is mounted goes away with its last mount (autoclear); what is attached stays until
 //! detached.
 
+mod again;
 mod attach;
+mod guest;
 mod mount;
 mod mounted;
 mod options;
@@ -25,6 +27,8 @@ use crate::sys::mountinfo::MountEntry;
 use crate::usage::Usage;
 use crate::volume::current_record;
 
+pub use again::Again;
+pub use guest::Guest;
 pub use mount::mount_point;
 pub use mounted::Mounted;
 pub use options::Options;
@@ -69,6 +73,16 @@ impl<'p> Image<'p> {
             id,
             lock,
         })
+    }
+
+    /// What is known of it.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The device that it is attached to, if it is.
+    pub fn attached_to(&self) -> Result<Option<&Attached>> {
+        self.device()
     }
 
     /// The device that it is bound to, if it is.

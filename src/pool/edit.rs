@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use uuid::Uuid;
 
 use crate::error::{Context, Error, Result};
-use crate::image::Named;
+use crate::image::{Named, SNAPSHOT_MODE, VOLUME_MODE};
 use crate::index::{Index, Trashed, Volume};
 use crate::plan::{Observer, Step};
 use crate::pool::lock::Lock;
@@ -205,6 +205,7 @@ impl<'p> Edit<'p> {
             Step::Exchange { path, with, uuid } if self.has_uuid(path, *uuid)? => {
                 beneath::exchange(dir, path, with).doing("exchange", path)
             }
+            Step::BecomeSnapshot { path, before, .. } => self.describe(path, before, VOLUME_MODE),
             Step::Remove { path } | Step::RemoveDir { path } if !exists(path)? => {
                 Err(Error::refused(path.display().to_string(), "it is removed"))
             }
@@ -230,6 +231,7 @@ impl<'p> Edit<'p> {
             }
             Step::Move { from, to } => self.apply_move(from, to),
             Step::Exchange { path, with, uuid } => self.apply_exchange(path, with, *uuid),
+            Step::BecomeSnapshot { path, record, .. } => self.describe(path, record, SNAPSHOT_MODE),
             _ => {
                 self.apply_to_index(step);
                 Ok(())
@@ -253,6 +255,24 @@ impl<'p> Edit<'p> {
             return Ok(());
         }
         beneath::exchange(self.pool.dir(), path, with).doing("exchange", path)
+    }
+
+    /// Gives the image at `path` a record and a mode, if it is the one that the record is of.
+    ///
+    /// By its path: a lease of ours may keep even us from opening it, so all of the pool is written
+    /// back.
+    fn describe(&self, path: &Path, record: &Record, mode: u32) -> Result<()> {
+        if !self.has_uuid(path, record.uuid)? {
+            return Ok(());
+        }
+        let place = beneath::open(self.pool.dir(), path, OFlags::PATH | OFlags::NOFOLLOW)
+            .doing("open", path)?;
+        record
+            .write_closed(&place)
+            .doing("write the record of", path)?;
+        rustix::fs::chmod(beneath::fd_path(&place), Mode::from_raw_mode(mode))
+            .doing("set the mode of", path)?;
+        rustix::fs::syncfs(self.pool.dir()).doing("write back", path)
     }
 
     /// What was never named, or is another's by now, is left.
@@ -301,6 +321,19 @@ impl<'p> Edit<'p> {
                         volume,
                     };
                     index.trash.insert(id.clone(), trashed);
+                }
+            }
+            Step::RollBack {
+                volume: name,
+                record,
+                snapshot,
+                before,
+            } => {
+                if let Some(volume) = index.volumes.get_mut(name) {
+                    volume.record = record.as_ref().clone();
+                    volume
+                        .snapshots
+                        .insert(snapshot.clone(), before.as_ref().clone());
                 }
             }
             Step::AddVolume { volume, record } => {

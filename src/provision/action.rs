@@ -12,6 +12,9 @@ use crate::plan::{Observer, Step};
 use crate::pool::init::MadeDirs;
 use crate::pool::{Place, Pool};
 use crate::properties;
+use crate::resize::{Amount, Resize};
+use crate::rollback;
+use crate::size::Size;
 use crate::volume::New;
 
 /// What is done, by the same functions as the verbs'.
@@ -26,6 +29,8 @@ pub enum Action {
         to: Name,
         options: clone::Options,
     },
+    /// Make a volume larger.
+    Resize { volume: Name, fs: Fs, size: Size },
     /// Set properties of a volume.
     Set {
         volume: Name,
@@ -54,6 +59,15 @@ impl Action {
                     to: Place::volume(to).path(),
                 };
                 unless_new(clone.and_then(|clone| clone.plan()), copy)
+            }
+            Self::Resize { volume, fs, size } => {
+                let resize = Resize::open(pool, volume, Amount::To(*size));
+                let step = Step::SizeFilesystem {
+                    image: Place::volume(volume).path(),
+                    fs: fs.to_string(),
+                    size: *size,
+                };
+                unless_new(resize.map(|resize| resize.plan()), step)
             }
             Self::Set { volume, properties } => Ok(set_steps(volume, properties)),
             Self::Mount {
@@ -94,6 +108,10 @@ impl Action {
                 ToVolume::open(pool, from.clone(), to.clone(), *options)?.make(observer)?;
                 Ok(format!("cloned {} to {to}", from.target()))
             }
+            Self::Resize { volume, size, .. } => {
+                Resize::open(pool, volume, Amount::To(*size))?.carry_out(observer)?;
+                Ok(format!("made {volume} {size} large"))
+            }
             Self::Set { volume, properties } => {
                 for step in set_steps(volume, properties) {
                     observer.begin(&step);
@@ -119,6 +137,7 @@ impl Action {
             } => {
                 let made = makes_dir.then(|| MadeDirs::make(dir)).transpose()?;
                 let dir = mount_point(dir)?;
+                rollback::if_due(pool, place, observer)?;
                 Image::open(pool, place)?.mount(&dir, options, observer)?;
                 if let Some(made) = made {
                     made.keep();

@@ -11,7 +11,6 @@ use crate::index::{Index, Volume};
 use crate::mounting::Mounted;
 use crate::name::Name;
 use crate::pool::{Place, Pool};
-use crate::properties;
 use crate::provision::action::Action;
 use crate::provision::wish::{Described, Wish, pool_dir};
 use crate::record::Record;
@@ -186,6 +185,7 @@ impl Planning<'_> {
             }
         }
         let mut properties = wish.volume.properties.clone();
+        let mut growth = None;
         let index = &self.known[pool].index;
         if let Some(Volume { record, .. }) = index.volumes.get(name) {
             let warnings = compare(&wish.volume, name, record);
@@ -194,18 +194,20 @@ impl Planning<'_> {
                 .larger_than(Size(record.size))
                 .filter(|_| wish.volume.grow)
             {
-                properties.insert(properties::GROW_TO.into(), size.0.to_string());
+                growth = Some(size);
             }
             properties.retain(|key, value| record.properties.get(key) != Some(value));
             let warnings = warnings.into_iter().map(|warning| (wish.line, warning));
             self.plan.warnings.extend(warnings);
         } else if !self.known[pool].new.contains_key(name) {
             let (action, fs, size) = self.make(wish, name, pool)?;
-            if let Some(wanted) = wish.volume.larger_than(size) {
-                properties.insert(properties::GROW_TO.into(), wanted.0.to_string());
-            }
+            growth = wish.volume.larger_than(size);
             self.push(wish, pool, action);
             self.known[pool].new.insert(name.clone(), (fs, size));
+        }
+        if let Some(size) = growth {
+            let (volume, fs) = (name.clone(), self.known[pool].look(&wish.spec.place)?.0);
+            self.push(wish, pool, Action::Resize { volume, fs, size });
         }
         if !properties.is_empty() {
             let volume = name.clone();

@@ -16,11 +16,13 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 mod fiemap;
 mod memory;
 mod perf;
+mod size;
 
 pub use fiemap::{Extent, count_by_fiemap, fiemap};
 pub use linux_raw_sys::btrfs::btrfs_ioctl_fs_info_args;
 pub use memory::{SharedPages, SharedWord};
 pub use perf::{perf_enable, perf_open_tracepoint, perf_set_filter};
+pub use size::{btrfs_resize, btrfs_size, ext4_grow, trim, xfs_grow, xfs_size};
 
 /// Calls `ioctl(2)` with a pointer to `arg`, which must be the structure that `request` names.
 fn ioctl_ptr<T>(fd: impl AsFd, request: u32, arg: *mut T) -> io::Result<c_int> {
@@ -168,13 +170,18 @@ pub fn btrfs_fs_info(fd: impl AsFd) -> io::Result<btrfs_ioctl_fs_info_args> {
     Ok(info)
 }
 
-/// `BTRFS_IOC_DEV_INFO`: the path by which the kernel knows device `devid`, up to its NUL.
-pub fn btrfs_device_path(fd: impl AsFd, devid: u64) -> io::Result<Vec<u8>> {
+/// `BTRFS_IOC_DEV_INFO`: what the kernel knows of device `devid`.
+fn btrfs_device_info(fd: impl AsFd, devid: u64) -> io::Result<btrfs::btrfs_ioctl_dev_info_args> {
     // SAFETY: integers and byte arrays only.
     let mut info: btrfs::btrfs_ioctl_dev_info_args = unsafe { std::mem::zeroed() };
     info.devid = devid;
     ioctl_ptr(fd, ioctl::BTRFS_IOC_DEV_INFO, &raw mut info)?;
-    Ok(info
+    Ok(info)
+}
+
+/// The path by which the kernel knows device `devid`, up to its NUL.
+pub fn btrfs_device_path(fd: impl AsFd, devid: u64) -> io::Result<Vec<u8>> {
+    Ok(btrfs_device_info(fd, devid)?
         .path
         .iter()
         .copied()

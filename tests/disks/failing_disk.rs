@@ -193,7 +193,11 @@ fn must_be_an_explained_error(finished: &Finished) {
         .stderr
         .lines()
         .find(|line| line.starts_with("error: "));
-    let causes = ["I/O error", "Input/output error"];
+    let causes = [
+        "I/O error",
+        "Input/output error",
+        "its filesystem could not write everything back",
+    ];
     let is_explained = |line: &str| causes.iter().any(|cause| line.contains(cause));
     assert!(error.is_some_and(is_explained), "{finished}");
 }

@@ -56,6 +56,8 @@ pub(super) type Files = BTreeMap<PathBuf, u64>;
 
 /// What is there before a verb.
 pub(super) struct Before {
+    /// Of the file that the verb resizes.
+    pub(super) length: u64,
     pub(super) files: Files,
     pub(super) used: Vec<PathBuf>,
 }
@@ -182,6 +184,10 @@ impl Bed {
             Spoil::HomeIsFrozen => self.freeze_home(),
         }
         Before {
+            length: match verb.done {
+                Done::Resized(path) => self.length(path),
+                _ => 0,
+            },
             files: self.files_now(),
             used: self.in_use(),
         }
@@ -261,6 +267,11 @@ impl Bed {
             found = found.iter().flat_map(|dir| matches(dir, part)).collect();
         }
         found
+    }
+
+    /// The size in bytes of the one file that the pattern means.
+    pub(super) fn length(&self, pattern: &str) -> u64 {
+        self.find(pattern)[0].metadata().unwrap().len()
     }
 
     /// All files and directories in the pool and beside it, and their inodes.

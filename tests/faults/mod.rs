@@ -75,7 +75,21 @@ on_each_guest! {
     mount, umount, attach, detach,
     init, init_on_an_image,
     provision_of_a_volume, provision_of_a_property,
+    resize, rollback, trim, set, hold,
     repair_of_the_index, repair_of_a_frozen_guest,
+}
+
+// What not every guest can, or not in every container.
+on_each_guest! {
+    xfs_only: &[Guest::Xfs]; resize_of_mounted_volume
+}
+
+on_each_guest! {
+    ext4_only: &[Guest::Ext4]; resize_to_less
+}
+
+on_each_guest! {
+    btrfs_only: &[Guest::Btrfs]; resize_of_mounted_volume
 }
 
 on_each_guest! {

@@ -33,6 +33,8 @@ pub(super) enum Done {
     Gone(&'static str),
     /// This file is another than before.
     Replaced(&'static str),
+    /// This file has another size than before.
+    Resized(&'static str),
     /// `spare` is mounted, or it is not.
     Mounted(bool),
     /// `spare` has a device, or it has none.
@@ -302,6 +304,64 @@ pub(super) fn init_on_an_image() -> Verb {
         words: "init --loop 512M --sparse ./p{}",
         uses: "/yard/",
         ..init()
+    }
+}
+
+pub(super) fn resize() -> Verb {
+    Verb {
+        prepare: &["create v{} $SIZE --fs $FS"],
+        words: "resize v{} 512M",
+        done: Done::Resized("volumes/v{}.img"),
+        opens: Opens::New("v{}"),
+        ..PLAIN
+    }
+}
+
+pub(super) fn resize_of_mounted_volume() -> Verb {
+    Verb {
+        words: "resize home +256M",
+        done: Done::Resized("volumes/home.img"),
+        ..PLAIN
+    }
+}
+
+pub(super) fn resize_to_less() -> Verb {
+    Verb {
+        prepare: &["create v{} 64M --fs $FS"],
+        words: "resize v{} 32M",
+        ..resize()
+    }
+}
+
+pub(super) fn rollback() -> Verb {
+    Verb {
+        prepare: &["create v{} $SIZE --fs $FS", "snapshot v{}@s"],
+        words: "rollback v{}@s",
+        done: Done::Replaced("volumes/v{}.img"),
+        opens: Opens::New("v{}"),
+        states: &["volumes/v{}.img"],
+        ..PLAIN
+    }
+}
+
+pub(super) fn trim() -> Verb {
+    Verb {
+        words: "trim home",
+        ..PLAIN
+    }
+}
+
+pub(super) fn set() -> Verb {
+    Verb {
+        words: "set home user:round={}",
+        ..PLAIN
+    }
+}
+
+pub(super) fn hold() -> Verb {
+    Verb {
+        words: "hold home@keep --tag t{}",
+        ..PLAIN
     }
 }
 

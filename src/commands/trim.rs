@@ -1,0 +1,123 @@
+//! `lovol trim`
+
+use clap::Args;
+
+use crate::commands::{Context, for_each, require_root};
+use crate::complete::{Which, volumes};
+use crate::error::{Error, Result};
+use crate::guest::Fs;
+use crate::index::Index;
+use crate::name::Name;
+use crate::pool::Place;
+use crate::properties::TRIM;
+use crate::size::Size;
+use crate::trim::{Trimmed, step, trim};
+
+/// Give back to the pool what is not used in volumes any more
+///
+/// What was deleted in a volume still takes space in the pool until it is trimmed. What snapshots
+/// have as well stays until they are deleted, and is told.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lovol trim home
+  lovol trim --all")]
+pub struct TrimVolumes {
+    /// Volumes
+    #[arg(
+        value_name = "NAME",
+        required_unless_present = "all",
+        conflicts_with = "all",
+        add = volumes(Which::Any)
+    )]
+    names: Vec<Name>,
+
+    /// All volumes with a filesystem, but for those with the property trim=off
+    #[arg(long)]
+    all: bool,
+}
+
+impl TrimVolumes {
+    pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
+        require_root()?;
+        let pool = context.pool_for_change()?;
+        let names = self.names(&pool.index()?)?;
+        if context.shows(|| Ok(names.iter().map(step).collect()))? {
+            return Ok(());
+        }
+        if self.all {
+            return all(&names, context, |name| {
+                trim(&pool, name, context.observer())
+            });
+        }
+        let places: Vec<Place> = names.iter().map(Place::volume).collect();
+        let mut names = names.iter();
+        let trimmed = for_each(&places, "trimmed", |_| {
+            names
+                .next()
+                .map(|name| trim(&pool, name, context.observer()))
+                .transpose()
+        })?;
+        print(&trimmed.into_iter().flatten().collect::<Vec<_>>(), context)
+    }
+
+    fn names(&self, index: &Index) -> Result<Vec<Name>> {
+        if self.all {
+            let wanted = index.volumes.iter().filter(|(_, volume)| {
+                let record = &volume.record;
+                let is_known = matches!(record.fs, Fs::Xfs | Fs::Ext4 | Fs::Btrfs);
+                is_known
+                    && record
+                        .properties
+                        .get(TRIM)
+                        .is_none_or(|value| value != "off")
+            });
+            return Ok(wanted.map(|(name, _)| name.clone()).collect());
+        }
+        for name in &self.names {
+            index.volume(name)?;
+        }
+        Ok(self.names.clone())
+    }
+}
+
+/// One that fails does not stop the rest.
+fn all(
+    names: &[Name],
+    context: &Context<'_>,
+    mut work: impl FnMut(&Name) -> Result<Trimmed>,
+) -> Result<()> {
+    let (mut trimmed, mut failed) = (Vec::new(), 0);
+    for name in names {
+        match work(name) {
+            Ok(done) => trimmed.push(done),
+            Err(error) => {
+                context.output.error(&error);
+                failed += 1;
+            }
+        }
+    }
+    print(&trimmed, context)?;
+    match failed {
+        0 => Ok(()),
+        failed => Err(Error::Some {
+            failed,
+            is_partly: !trimmed.is_empty(),
+        }),
+    }
+}
+
+fn print(trimmed: &[Trimmed], context: &Context<'_>) -> Result<()> {
+    let line = |done: &Trimmed| {
+        let pinned = match done.pinned {
+            0 => String::new(),
+            bytes => format!(
+                ", {} more when snapshots that have it are deleted",
+                Size(bytes)
+            ),
+        };
+        format!("{}: {} given back{pinned}", done.name, Size(done.freed))
+    };
+    let lines: Vec<String> = trimmed.iter().map(line).collect();
+    context.output.result(&lines, "trimmed", trimmed)
+}

@@ -1,0 +1,71 @@
+//! Giving back to the pool what a guest does not use any more.
+
+use std::os::unix::fs::MetadataExt;
+
+use serde::Serialize;
+
+use crate::error::{Context, Result};
+use crate::mounting::Image;
+use crate::name::Name;
+use crate::plan::{Observer, Step};
+use crate::pool::{Place, Pool};
+use crate::sys::ioctl;
+
+/// What trimming gave back, in bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trimmed {
+    /// The volume.
+    pub name: Name,
+    /// What its image takes less than before.
+    pub unmapped: u64,
+    /// What the pool has more free than before.
+    pub freed: u64,
+    /// What is still there, as snapshots or clones have it, too.
+    pub pinned: u64,
+}
+
+/// What [`trim`] does.
+pub fn step(name: &Name) -> Step {
+    Step::Trim {
+        image: Place::volume(name).path(),
+    }
+}
+
+/// Trims the filesystem in a volume, mounted or not.
+pub fn trim(pool: &Pool, name: &Name, observer: &dyn Observer) -> Result<Trimmed> {
+    let place = Place::volume(name);
+    let image = Image::open(pool, &place)?;
+    let guest = image.open_guest(observer)?;
+    observer.begin(&step(name));
+    // What waits to be written back would count as free.
+    rustix::fs::syncfs(&guest.root).doing("write back", name.as_str())?;
+    let before = Measured::of(pool, &place)?;
+    ioctl::trim(&guest.root).doing("trim", name.as_str())?;
+    let after = Measured::of(pool, &place)?;
+    guest.close()?;
+    let unmapped = before.allocated.saturating_sub(after.allocated);
+    // Others write to the pool meanwhile.
+    let freed = after.free.saturating_sub(before.free).min(unmapped);
+    Ok(Trimmed {
+        name: name.clone(),
+        unmapped,
+        freed,
+        pinned: unmapped - freed,
+    })
+}
+
+struct Measured {
+    allocated: u64,
+    free: u64,
+}
+
+impl Measured {
+    fn of(pool: &Pool, place: &Place) -> Result<Self> {
+        rustix::fs::syncfs(pool.dir()).doing("write back", pool.path())?;
+        let stat = rustix::fs::fstatvfs(pool.dir()).doing("look at", pool.path())?;
+        Ok(Self {
+            allocated: pool.look_at(place)?.blocks() * 512,
+            free: stat.f_bfree * stat.f_frsize,
+        })
+    }
+}
