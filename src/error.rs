@@ -144,13 +144,6 @@ pub enum Error {
         /// What is wrong.
         why: Box<Error>,
     },
-    /// Some lines of a file could not be followed; each was said.
-    Lines {
-        /// How many.
-        failed: usize,
-        /// Whether something was done.
-        is_partly: bool,
-    },
     /// Some of several things were not done; each was said.
     Some {
         /// How many.
@@ -180,9 +173,6 @@ impl Error {
             Self::Locked { .. } => 3,
             Self::Partly { .. }
             | Self::Unfinished { .. }
-            | Self::Lines {
-                is_partly: true, ..
-            }
             | Self::Some {
                 is_partly: true, ..
             } => 4,
@@ -227,7 +217,7 @@ impl Error {
                 "--crash takes it without freezing; 'lovol snapshot' has --max-freeze and --if-late as well".into(),
             ),
             Self::NoTool { package, .. } => Some(format!("install the package {package}")),
-            Self::Tool { .. } | Self::Lines { .. } | Self::Some { .. } => None,
+            Self::Tool { .. } | Self::Some { .. } => None,
             Self::Wrong { is_mendable, .. } => is_mendable.then(|| {
                 "'lovol check --repair' mends what can be mended".into()
             }),
@@ -393,10 +383,8 @@ impl fmt::Display for Error {
             Self::Wrong { findings: 1, .. } => f.write_str("1 thing is wrong"),
             Self::Wrong { findings, .. } => write!(f, "{findings} things are wrong"),
             Self::At { place, why } => write!(f, "{}: {why}", printable(place)),
-            Self::Lines { failed: 1, .. } => f.write_str("1 line was not followed"),
-            Self::Lines { failed, .. } => write!(f, "{failed} lines were not followed"),
-            Self::Some { failed: 1, .. } => f.write_str("1 of them was not done"),
-            Self::Some { failed, .. } => write!(f, "{failed} of them were not done"),
+            Self::Some { failed: 1, .. } => f.write_str("1 thing was not done"),
+            Self::Some { failed, .. } => write!(f, "{failed} things were not done"),
             Self::Partly { done, why } => write!(f, "{why}; {}", printable(done)),
             Self::Unfinished { why } => {
                 write!(f, "{why}; what was done until then could not be taken back")

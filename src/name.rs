@@ -44,6 +44,17 @@ impl Name {
         name
     }
 
+    /// Whether it is a time, as an automatic snapshot's is, with or without a number behind it.
+    pub fn is_of_time(&self) -> bool {
+        let base = match self.0.split_once('_') {
+            Some((base, number)) if number.parse::<u32>().is_ok() => base,
+            Some(_) => return false,
+            None => &self.0,
+        };
+        base.len() == "20261121T101500Z".len()
+            && jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", base).is_ok()
+    }
+
     /// This name with `_NUMBER` behind it; for names that leave room for that.
     #[must_use]
     pub fn numbered(&self, number: u32) -> Self {

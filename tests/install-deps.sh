@@ -69,6 +69,7 @@ needs_of_check() {
     ! lacks mandoc     || need mandoc mandoc
     ! lacks man        || need man-db man-db
     ! lacks systemd-analyze || need systemd systemd
+    ! lacks restic     || need restic restic
     ! lacks zsh        || need zsh zsh
     ! lacks fish       || need fish fish
     ! lacks shellcheck || need shellcheck ShellCheck

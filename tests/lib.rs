@@ -32,6 +32,7 @@ mod parsers;
 mod pools;
 mod properties;
 mod provision;
+mod pruning;
 mod races;
 mod rollback;
 mod sizes;

@@ -151,7 +151,7 @@ fn what_one_line_cannot_have_is_told_when_the_others_are_made() {
         "-:2: no pool at /nowhere",
         "-:3: no volume named golden",
         "-:4: old is not made: it was deleted",
-        "4 lines were not followed",
+        "4 things were not done",
     ];
     let right = "lovol:srv /srv lovol x-lovol.size=16M,x-lovol.fs=ext4\n";
     let planned = ensure_unchanged(&pool, || {
@@ -316,7 +316,7 @@ fn what_one_line_cannot_have_is_no_reason_for_the_others() {
     let lines = "lovol:a $TEMP/a lovol x-lovol.size=16M,x-lovol.fs=ext4,nonsense=1 0 0\n\
                  lovol:b $TEMP/b lovol x-lovol.size=16M,x-lovol.fs=ext4 0 0\n";
     let said = provision(&pool, "--mount", lines).fails(4, "error: -:1: cannot mount at");
-    assert!(said.contains("1 line was not followed"), "{said}");
+    assert!(said.contains("1 thing was not done"), "{said}");
     pool.sh("touch b/file; umount b");
 }
 

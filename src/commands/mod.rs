@@ -16,6 +16,7 @@ pub mod mount;
 pub mod mount_helper;
 pub mod protect;
 pub mod provision;
+pub mod prune;
 pub mod purge;
 pub mod release;
 pub mod rename;
@@ -65,6 +66,7 @@ pub enum Verb {
     Delete(delete::Delete),
     Undelete(undelete::Undelete),
     Purge(purge::Purge),
+    Prune(prune::Prune),
     Rollback(rollback::RollBack),
     Resize(resize::ResizeVolume),
     Trim(trim::TrimVolumes),
@@ -210,6 +212,25 @@ pub fn snapshot_places(pool: &Pool, targets: &[Target]) -> Result<Vec<Place>> {
     Ok(places)
 }
 
+/// The exit code of what was done in part.
+const PARTLY: u8 = 4;
+
+/// What several things came to, of which these failed: one error is told by whoever runs the verb,
+/// several here.
+pub fn failed(mut errors: Vec<Error>, is_partly: bool, context: &Context<'_>) -> Result<()> {
+    if errors.len() == 1 && !is_partly {
+        return errors.pop().map_or(Ok(()), Err);
+    }
+    for error in &errors {
+        context.output.error(error);
+    }
+    let is_partly = is_partly || errors.iter().any(|error| error.exit_code() == PARTLY);
+    match errors.len() {
+        0 => Ok(()),
+        failed => Err(Error::Some { failed, is_partly }),
+    }
+}
+
 /// Does something for each in turn; where a later one fails, what was done is said.
 pub fn for_each<T>(
     places: &[Place],
@@ -250,6 +271,7 @@ impl Verb {
             Self::Delete(_) => "delete",
             Self::Undelete(_) => "undelete",
             Self::Purge(_) => "purge",
+            Self::Prune(_) => "prune",
             Self::Rollback(_) => "rollback",
             Self::Resize(_) => "resize",
             Self::Trim(_) => "trim",
@@ -282,6 +304,7 @@ impl Verb {
             Self::Delete(verb) => verb.run(context),
             Self::Undelete(verb) => verb.run(context),
             Self::Purge(verb) => verb.run(context),
+            Self::Prune(verb) => verb.run(context),
             Self::Rollback(verb) => verb.run(context),
             Self::Resize(verb) => verb.run(context),
             Self::Trim(verb) => verb.run(context),

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::commands::{Context, require_root};
-use crate::error::{Context as _, Error, Result};
+use crate::commands::{Context, failed, require_root};
+use crate::error::{Context as _, Result};
 use crate::provision::{self, Plan, Task};
 
 /// Make the volumes that /etc/fstab describes
@@ -88,18 +88,4 @@ fn carry_out(plan: Plan, file: &str, context: &Context<'_>) -> Result<()> {
     }
     context.output.result(&done, "actions", &values)?;
     failed(errors, !done.is_empty(), context)
-}
-
-/// One error is told by whoever runs the verb; several are told here.
-fn failed(mut errors: Vec<Error>, is_partly: bool, context: &Context<'_>) -> Result<()> {
-    if errors.len() == 1 && !is_partly {
-        return errors.pop().map_or(Ok(()), Err);
-    }
-    for error in &errors {
-        context.output.error(error);
-    }
-    match errors.len() {
-        0 => Ok(()),
-        failed => Err(Error::Lines { failed, is_partly }),
-    }
 }

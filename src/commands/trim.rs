@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use crate::commands::{Context, for_each, require_root};
+use crate::commands::{Context, failed, for_each, require_root};
 use crate::complete::{Which, volumes};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::guest::Fs;
 use crate::index::Index;
 use crate::name::Name;
@@ -87,24 +87,15 @@ fn all(
     context: &Context<'_>,
     mut work: impl FnMut(&Name) -> Result<Trimmed>,
 ) -> Result<()> {
-    let (mut trimmed, mut failed) = (Vec::new(), 0);
+    let (mut trimmed, mut errors) = (Vec::new(), Vec::new());
     for name in names {
         match work(name) {
             Ok(done) => trimmed.push(done),
-            Err(error) => {
-                context.output.error(&error);
-                failed += 1;
-            }
+            Err(error) => errors.push(error),
         }
     }
     print(&trimmed, context)?;
-    match failed {
-        0 => Ok(()),
-        failed => Err(Error::Some {
-            failed,
-            is_partly: !trimmed.is_empty(),
-        }),
-    }
+    failed(errors, !trimmed.is_empty(), context)
 }
 
 fn print(trimmed: &[Trimmed], context: &Context<'_>) -> Result<()> {

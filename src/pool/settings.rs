@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use rustix::fs::XattrFlags;
 
 use crate::error::{Context, Result};
@@ -58,20 +59,41 @@ pub fn set(
     pool: &Pool,
     changes: &BTreeMap<String, Option<String>>,
 ) -> Result<BTreeMap<String, String>> {
+    write(pool, |settings| {
+        for (key, value) in changes {
+            match value {
+                Some(value) => settings.values.insert(key.clone(), value.clone()),
+                None => settings.values.remove(key),
+            };
+        }
+    })?;
+    Ok(all(&Pool::open(pool.path(), pool.wait)?))
+}
+
+/// What notes when the pool was pruned last, beside the settings.
+const PRUNED: &str = "pruned";
+
+/// When the pool was pruned last.
+pub fn pruned(pool: &Pool) -> Option<Timestamp> {
+    pool.settings.extra.get(PRUNED)?.as_str()?.parse().ok()
+}
+
+/// Notes that it is pruned now.
+pub fn note_pruned(pool: &Pool, now: Timestamp) -> Result<()> {
+    write(pool, |settings| {
+        settings.extra.insert(PRUNED.into(), now.to_string().into());
+    })
+}
+
+fn write(pool: &Pool, change: impl FnOnce(&mut Settings)) -> Result<()> {
     pool.must_not_be_frozen()?;
     let _lock = Lock::of_pool(pool)?;
     let mut settings: Settings = Pool::read_settings(pool.path(), pool.dir())?;
-    for (key, value) in changes {
-        match value {
-            Some(value) => settings.values.insert(key.clone(), value.clone()),
-            None => settings.values.remove(key),
-        };
-    }
+    change(&mut settings);
     let bytes = serde_json::to_vec(&settings)
         .map_err(std::io::Error::from)
         .doing("write the settings of", pool.path())?;
     rustix::fs::fsetxattr(pool.dir(), XATTR, &bytes, XattrFlags::empty())
         .doing("write the settings of", pool.path())?;
-    beneath::sync(pool.dir()).doing("write back", pool.path())?;
-    Ok(all(&Pool::open(pool.path(), pool.wait)?))
+    beneath::sync(pool.dir()).doing("write back", pool.path())
 }

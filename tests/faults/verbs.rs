@@ -344,6 +344,19 @@ pub(super) fn rollback() -> Verb {
     }
 }
 
+pub(super) fn prune() -> Verb {
+    Verb {
+        prepare: &[
+            "create v{} 1M --fs none",
+            "snapshot v{}@20260101T120000Z",
+            "snapshot v{}@20260102T120000Z",
+        ],
+        words: "prune v{} --keep-last 1",
+        done: Done::Gone("snapshots/v{}/20260101T120000Z.img"),
+        ..PLAIN
+    }
+}
+
 pub(super) fn trim() -> Verb {
     Verb {
         words: "trim home",
