@@ -33,6 +33,7 @@ const BEFORE: &[(&str, &str)] = &[
         "lovol create trial 1M --fs none",
     ),
     ("lovol detach vm", "lovol attach vm"),
+    ("lovol get home keep", "lovol set home keep=24h7d"),
     ("lovol init /srv/pool", "mkdir /srv/pool"),
     ("lovol init --loop 100G", "rm -r /var/lib/lovol"),
     ("lovol mount home /home", "lovol umount home || true"),
@@ -57,6 +58,16 @@ const BEFORE: &[(&str, &str)] = &[
         "lovol create home 1M --fs none; lovol delete home",
     ),
     ("lovol purge --all -y", "lovol delete trial"),
+    (
+        "lovol release home@before-upgrade",
+        "lovol hold home@before-upgrade",
+    ),
+    (
+        "lovol release home@before-upgrade --tag backup",
+        "lovol hold home@before-upgrade --tag backup",
+    ),
+    // Not every root may grow a mounted ext4.
+    ("lovol resize home 2G", "lovol umount home"),
     (
         "lovol rename home@20261121T101500Z home@before-upgrade",
         "lovol delete home@before-upgrade",

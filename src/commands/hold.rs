@@ -20,7 +20,7 @@ use crate::target::Target;
 Examples:
   lovol hold home@before-upgrade
   lovol hold home@before-upgrade --tag backup --until 30d
-  lovol hold home@monday home@friday --until 2027-01-31")]
+  lovol hold home@monday home@friday --until 2031-12-31")]
 pub struct Hold {
     /// Snapshots
     #[arg(value_name = "TARGET", required = true, value_parser = target_parser(), add = images(Which::Any))]

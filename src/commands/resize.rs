@@ -19,8 +19,8 @@ use crate::size::Size;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  lovol resize home 80G
-  lovol resize home +20G
+  lovol resize home 2G
+  lovol resize home +1G
   lovol resize home -n max      what that would be")]
 pub struct ResizeVolume {
     /// The volume
