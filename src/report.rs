@@ -16,6 +16,7 @@ use crate::name::Name;
 use crate::pool::place::snapshots_dir;
 use crate::pool::{Place, Pool};
 use crate::record::{Consistency, Record};
+use crate::shares::{Shares, Taken};
 use crate::sys::beneath;
 use crate::sys::loopdev::{self, Attached, FileId};
 use crate::sys::mountinfo;
@@ -34,6 +35,12 @@ pub struct VolumeReport {
     pub size: u64,
     /// What its image takes, blocks shared with snapshots included; null without root.
     pub allocated: Option<u64>,
+    /// What deleting it alone would free, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<u64>,
+    /// What was written since its newest snapshot, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<u64>,
     /// The filesystem's type.
     pub fstype: String,
     /// The filesystem's UUID.
@@ -76,6 +83,12 @@ pub struct SnapshotReport {
     pub size: u64,
     /// What its image takes, shared blocks included; null without root.
     pub allocated: Option<u64>,
+    /// What deleting it alone would free, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<u64>,
+    /// What was written between the snapshot before and it, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<u64>,
     /// The filesystem's type.
     pub fstype: String,
     /// When it was taken.
@@ -175,6 +188,8 @@ impl<'p> Reporter<'p> {
             parent: record.parent,
             size: record.size,
             allocated: stat.as_ref().map(allocated),
+            exclusive: None,
+            written: None,
             fstype: record.fs.to_string(),
             fs_uuid: record.fs_uuid.clone(),
             label: record.label.clone(),
@@ -226,6 +241,8 @@ impl<'p> Reporter<'p> {
             parent: record.parent,
             size: record.size,
             allocated: record.allocated,
+            exclusive: None,
+            written: None,
             fstype: record.fs.to_string(),
             created: record.created,
             consistency: record.consistency,
@@ -358,4 +375,41 @@ pub fn wanted<'i>(index: &'i Index, names: &[Name]) -> Result<Vec<(&'i Name, &'i
         .into_iter()
         .flatten()
         .collect())
+}
+
+/// What images cost, for columns of `list`: read once for all of them.
+#[derive(Debug)]
+pub struct Costs<'s> {
+    shares: &'s Shares,
+    each: BTreeMap<&'s Place, Taken>,
+}
+
+impl<'s> Costs<'s> {
+    /// Of everything in these.
+    #[must_use]
+    pub fn new(shares: &'s Shares) -> Self {
+        Self {
+            shares,
+            each: shares.each(),
+        }
+    }
+
+    /// Fills in what a volume and its snapshots cost.
+    pub fn fill_in(&self, report: &mut VolumeReport, volume: &Volume) {
+        let name = &report.name;
+        let exclusive = |place: &Place| self.each.get(place).map(|taken| taken.exclusive);
+        let mut before = None;
+        for (snapshot, _) in volume.by_age() {
+            let place = Place::snapshot(name, snapshot);
+            let reports = report.snapshots.as_deref_mut().unwrap_or_default();
+            if let Some(own) = reports.iter_mut().find(|own| own.name == *snapshot) {
+                own.exclusive = exclusive(&place);
+                own.written = Some(self.shares.written(&place, before.as_ref()));
+            }
+            before = Some(place);
+        }
+        let place = Place::volume(name);
+        report.exclusive = exclusive(&place);
+        report.written = Some(self.shares.written(&place, before.as_ref()));
+    }
 }

@@ -38,6 +38,7 @@ mod rollback;
 mod sizes;
 mod smoke;
 mod snapshots;
+mod space;
 mod support;
 mod tracking;
 mod volumes;

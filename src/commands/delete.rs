@@ -1,17 +1,14 @@
 //! `lovol delete`
 
-use std::ffi::OsString;
-
 use clap::Args;
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::json;
 
-use crate::commands::{Context, require_root};
+use crate::commands::{Context, Item, item_parser, require_root};
 use crate::complete::{Which, images};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::pool::{Place, Pool};
-use crate::target::{self, Range, Target};
+use crate::target;
 use crate::trash::{Deletion, count};
 
 /// Delete snapshots for good, or move volumes to the trash
@@ -39,21 +36,6 @@ pub struct Delete {
     /// Do not keep volumes in the trash; asks
     #[arg(long)]
     now: bool,
-}
-
-#[derive(Clone, Debug)]
-enum Item {
-    Target(Target),
-    Range(Range),
-}
-
-fn item_parser() -> impl TypedValueParser<Value = Item> {
-    OsStringValueParser::new().try_map(|argument: OsString| {
-        match argument.to_str().and_then(Range::parse) {
-            Some(range) => range.map(Item::Range),
-            None => Target::parse(&argument).map(Item::Target),
-        }
-    })
 }
 
 impl Delete {

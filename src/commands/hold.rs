@@ -9,6 +9,7 @@ use crate::complete::{Which, images};
 use crate::error::Result;
 use crate::holds;
 use crate::plan::Step;
+use crate::pool::Place;
 use crate::target::Target;
 
 /// Keep snapshots from being deleted
@@ -40,14 +41,12 @@ impl Hold {
         require_root()?;
         let pool = context.pool_for_change()?;
         let places = snapshot_places(&pool, &self.targets)?;
-        let plan = || {
-            let step = |place: &crate::pool::Place| Step::Hold {
-                snapshot: place.target(),
-                tag: self.tag.clone(),
-            };
-            Ok(places.iter().map(step).collect())
+        let step = |place: &Place| Step::Hold {
+            snapshot: place.target(),
+            tag: self.tag.clone(),
         };
-        if context.shows(plan)? {
+        let steps: Vec<Step> = places.iter().map(step).collect();
+        if context.shows_or_begins(&steps)? {
             return Ok(());
         }
         let values = for_each(&places, "held", |place| {

@@ -2,12 +2,13 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::commands::Context;
+use crate::commands::{Context, require_root};
 use crate::complete::{Which, volumes};
 use crate::error::Result;
 use crate::name::Name;
 use crate::output::{TableFormat, table};
-use crate::report::{Reporter, SnapshotReport, TrashReport, VolumeReport, wanted};
+use crate::report::{Costs, Reporter, SnapshotReport, TrashReport, VolumeReport, wanted};
+use crate::shares::Shares;
 use crate::size::Size;
 
 /// List volumes, and with -a their snapshots
@@ -20,6 +21,7 @@ Examples:
   lovol list -a home                    with its snapshots
   lovol list --tree
   lovol list -o name,size,fs --raw --no-header
+  lovol list -a -o name,used,excl,written
   lovol list -J | jq '.volumes[].name'")]
 pub struct List {
     /// Only these volumes
@@ -76,6 +78,9 @@ enum Column {
     Name,
     Size,
     Used,
+    Excl,
+    Written,
+    Refer,
     Snaps,
     Fs,
     MountedOn,
@@ -98,6 +103,9 @@ impl Column {
             Self::Name => "NAME",
             Self::Size => "SIZE",
             Self::Used => "USED",
+            Self::Excl => "EXCL",
+            Self::Written => "WRITTEN",
+            Self::Refer => "REFER",
             Self::Snaps => "SNAPS",
             Self::Fs => "FS",
             Self::MountedOn => "MOUNTED-ON",
@@ -118,7 +126,14 @@ impl Column {
     fn is_number(self) -> bool {
         matches!(
             self,
-            Self::Size | Self::Used | Self::Snaps | Self::Extents | Self::FrozenMs
+            Self::Size
+                | Self::Used
+                | Self::Excl
+                | Self::Written
+                | Self::Refer
+                | Self::Snaps
+                | Self::Extents
+                | Self::FrozenMs
         )
     }
 }
@@ -165,11 +180,25 @@ impl List {
         }
         let with_snapshots = self.all || self.tree;
         let volumes = wanted(&index, &self.names)?;
-        let reports: Vec<_> = volumes
-            .into_iter()
+        let mut reports: Vec<_> = volumes
+            .iter()
             .map(|(name, volume)| reporter.volume(name, volume, with_snapshots))
             .collect();
+        if self.asks_for_costs() {
+            require_root()?;
+            let shares = Shares::read(&pool, &index)?;
+            let costs = Costs::new(&shares);
+            for (report, (_, volume)) in reports.iter_mut().zip(&volumes) {
+                costs.fill_in(report, volume);
+            }
+        }
         self.print(&reports, context)
+    }
+
+    /// What takes a look at all images' extents.
+    fn asks_for_costs(&self) -> bool {
+        let is_cost = |column: &Column| matches!(column, Column::Excl | Column::Written);
+        self.columns.iter().any(is_cost)
     }
 
     fn print(&self, reports: &[VolumeReport], context: &Context<'_>) -> Result<()> {
@@ -256,7 +285,9 @@ impl List {
         match column {
             Column::Name => volume.name.to_string(),
             Column::Size => self.size(Some(volume.size)),
-            Column::Used => self.size(volume.allocated),
+            Column::Used | Column::Refer => self.size(volume.allocated),
+            Column::Excl => self.size(volume.exclusive),
+            Column::Written => self.size(volume.written),
             Column::Snaps => volume.snapshot_count.to_string(),
             Column::Fs => volume.fstype.clone(),
             Column::MountedOn => volume.mountpoints.join(","),
@@ -282,7 +313,9 @@ impl List {
             Column::Name if !branch.is_empty() => format!("{branch}{}", snapshot.name),
             Column::Name => snapshot.full_name.clone(),
             Column::Size => self.size(Some(snapshot.size)),
-            Column::Used => self.size(snapshot.allocated),
+            Column::Used | Column::Refer => self.size(snapshot.allocated),
+            Column::Excl => self.size(snapshot.exclusive),
+            Column::Written => self.size(snapshot.written),
             Column::Fs => snapshot.fstype.clone(),
             Column::MountedOn => snapshot.mountpoints.join(","),
             Column::Created => crate::time::show(snapshot.created),

@@ -6,6 +6,8 @@ pub mod clone;
 pub mod create;
 pub mod delete;
 pub mod detach;
+pub mod df;
+pub mod du;
 pub mod fstab;
 pub mod get;
 pub mod help;
@@ -41,7 +43,7 @@ use crate::error::{Error, Result, printable};
 use crate::output::{Output, write_stderr};
 use crate::plan::{Observer, Step};
 use crate::pool::{DEFAULT_DIR, Place, Pool, init as pool_init};
-use crate::target::{self, Target};
+use crate::target::{self, Range, Target};
 
 /// What can be done.
 #[derive(Debug, Subcommand)]
@@ -62,6 +64,8 @@ pub enum Verb {
     #[command(visible_alias = "ls")]
     List(list::List),
     Show(show::Show),
+    Du(du::Du),
+    Df(df::Df),
     Rename(rename::Rename),
     Delete(delete::Delete),
     Undelete(undelete::Undelete),
@@ -147,6 +151,21 @@ impl Context<'_> {
         }
         self.output.plan(&plan()?)?;
         Ok(true)
+    }
+
+    /// Shows these steps if that is all that is wanted; else tells that they are begun.
+    ///
+    /// # Errors
+    /// As [`Context::shows`].
+    pub fn shows_or_begins(&self, steps: &[Step]) -> Result<bool> {
+        if self.globals.dry_run {
+            self.output.plan(steps)?;
+            return Ok(true);
+        }
+        for step in steps {
+            self.observer().begin(step);
+        }
+        Ok(false)
     }
 
     /// Who is told what goes on.
@@ -254,6 +273,25 @@ pub fn for_each<T>(
     Ok(values)
 }
 
+/// What several images can be named by.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// A volume, a snapshot, or a path that means one.
+    Target(Target),
+    /// From one snapshot to another.
+    Range(Range),
+}
+
+/// See [`Item`].
+pub fn item_parser() -> impl TypedValueParser<Value = Item> {
+    OsStringValueParser::new().try_map(|argument: OsString| {
+        match argument.to_str().and_then(Range::parse) {
+            Some(range) => range.map(Item::Range),
+            None => Target::parse(&argument).map(Item::Target),
+        }
+    })
+}
+
 impl Verb {
     fn name(&self) -> &'static str {
         match self {
@@ -267,6 +305,8 @@ impl Verb {
             Self::Clone(_) => "clone",
             Self::List(_) => "list",
             Self::Show(_) => "show",
+            Self::Du(_) => "du",
+            Self::Df(_) => "df",
             Self::Rename(_) => "rename",
             Self::Delete(_) => "delete",
             Self::Undelete(_) => "undelete",
@@ -299,6 +339,8 @@ impl Verb {
             Self::Snapshot(verb) => verb.run(context),
             Self::Clone(verb) => verb.run(context),
             Self::List(verb) => verb.run(context),
+            Self::Du(verb) => verb.run(context),
+            Self::Df(verb) => verb.run(context),
             Self::Show(verb) => verb.run(context),
             Self::Rename(verb) => verb.run(context),
             Self::Delete(verb) => verb.run(context),

@@ -38,15 +38,13 @@ impl Protect {
             index.volume(name)?;
         }
         let value = (!self.off).then(|| ON.to_owned());
-        let plan = || {
-            let step = |name: &Name| Step::Set {
-                of: name.to_string(),
-                key: PROTECT.into(),
-                value: value.clone(),
-            };
-            Ok(self.names.iter().map(step).collect())
+        let step = |name: &Name| Step::Set {
+            of: name.to_string(),
+            key: PROTECT.into(),
+            value: value.clone(),
         };
-        if context.shows(plan)? {
+        let steps: Vec<Step> = self.names.iter().map(step).collect();
+        if context.shows_or_begins(&steps)? {
             return Ok(());
         }
         let changes = [(PROTECT.to_owned(), value.clone())].into();

@@ -8,6 +8,7 @@ use crate::complete::{Which, images};
 use crate::error::Result;
 use crate::holds;
 use crate::plan::Step;
+use crate::pool::Place;
 use crate::target::Target;
 
 /// End a hold on snapshots
@@ -35,14 +36,12 @@ impl Release {
         for place in &places {
             holds::must_hold(place, &self.tag, place.record_in(&index)?)?;
         }
-        let plan = || {
-            let step = |place: &crate::pool::Place| Step::Release {
-                snapshot: place.target(),
-                tag: self.tag.clone(),
-            };
-            Ok(places.iter().map(step).collect())
+        let step = |place: &Place| Step::Release {
+            snapshot: place.target(),
+            tag: self.tag.clone(),
         };
-        if context.shows(plan)? {
+        let steps: Vec<Step> = places.iter().map(step).collect();
+        if context.shows_or_begins(&steps)? {
             return Ok(());
         }
         let values = for_each(&places, "released", |place| {

@@ -54,6 +54,9 @@ impl RollBack {
             return Ok(());
         }
         if self.next_mount {
+            for step in self.plan(&pool, &rollback)? {
+                context.observer().begin(&step);
+            }
             rollback.at_next_mount()?;
             let value = json!({"to": rollback.to().to_string(), "before": null});
             return context.output.result(&[], "rollbacks", &[value]);

@@ -52,7 +52,7 @@ impl Set {
         let pool = context.pool_for_change()?;
         let Some(target) = target else {
             let changes = parse(pairs, settings::parse)?;
-            if context.shows(|| Ok(steps("the pool", &changes)))? {
+            if context.shows_or_begins(&steps("the pool", &changes))? {
                 return Ok(());
             }
             let settings = settings::set(&pool, &changes)?;
@@ -63,7 +63,7 @@ impl Set {
         let place = target::find_image(&target, &pool, &index)?;
         place.record_in(&index)?;
         let changes = parse(pairs, |key, value| parse_for(&place, key, value))?;
-        if context.shows(|| Ok(steps(&place.target(), &changes)))? {
+        if context.shows_or_begins(&steps(&place.target(), &changes))? {
             return Ok(());
         }
         let record = properties::set(&pool, &place, &changes)?;

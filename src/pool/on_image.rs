@@ -218,7 +218,8 @@ fn attach(file: &File) -> Result<LoopDevice> {
     )
 }
 
-fn image_beside(dir: &Path) -> PathBuf {
+/// Where the image of a pool at this place is, if it is on one of its own.
+pub fn image_beside(dir: &Path) -> PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_owned();
     name.push(".img");
     dir.with_file_name(name)
@@ -231,6 +232,11 @@ pub fn fstab_line(dir: &Path) -> String {
         escape_path(&image_beside(dir)),
         escape_path(dir)
     )
+}
+
+/// Whether that image is what is mounted there.
+pub fn is_mounted(dir: &Path) -> bool {
+    own_image(dir).is_ok()
 }
 
 /// Makes a pool's own image larger by `by`, and the filesystem in it.

@@ -52,3 +52,80 @@ fn push(runs: &mut Vec<Run>, extent: &Extent) {
         length: extent.length,
     });
 }
+
+/// A part of a file with a place on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it is in the file, in bytes.
+    pub logical: u64,
+    /// Where it is on the device, in bytes.
+    pub physical: u64,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Whether the filesystem says that another file has it as well.
+    pub is_shared: bool,
+}
+
+impl Piece {
+    /// What is left of it from this place of the file on.
+    pub fn from(self, logical: u64) -> Option<Self> {
+        let gone = logical.saturating_sub(self.logical);
+        (gone < self.length).then(|| Self {
+            logical: self.logical + gone,
+            physical: self.physical + gone,
+            length: self.length - gone,
+            ..self
+        })
+    }
+}
+
+/// Reads the map of a file, some extents at a time.
+#[derive(Debug)]
+pub struct Reader<'f> {
+    file: &'f File,
+    next: u64,
+    read: std::vec::IntoIter<Extent>,
+    is_small: bool,
+    is_over: bool,
+}
+
+impl<'f> Reader<'f> {
+    /// One of so many that read at once, which share the memory.
+    pub fn new(file: &'f File, readers: usize) -> Self {
+        Self {
+            file,
+            next: 0,
+            read: Vec::new().into_iter(),
+            is_small: readers > 1000,
+            is_over: false,
+        }
+    }
+
+    /// The next piece, whatever is in it; what has no place yet is passed over.
+    pub fn next_piece(&mut self) -> io::Result<Option<Piece>> {
+        loop {
+            let Some(extent) = self.read.next() else {
+                if self.is_over {
+                    return Ok(None);
+                }
+                let extents = if self.is_small {
+                    ioctl::fiemap_few(self.file, self.next)?
+                } else {
+                    ioctl::fiemap(self.file, self.next)?
+                };
+                self.is_over = extents.last().is_none_or(Extent::is_last);
+                self.read = extents.into_iter();
+                continue;
+            };
+            self.next = extent.logical + extent.length;
+            if extent.has_place() {
+                return Ok(Some(Piece {
+                    logical: extent.logical,
+                    physical: extent.physical,
+                    length: extent.length,
+                    is_shared: extent.is_shared(),
+                }));
+            }
+        }
+    }
+}

@@ -26,10 +26,23 @@ pub struct Extent {
 impl Extent {
     const LAST: u32 = 0x1;
     const UNWRITTEN: u32 = 0x800;
+    const SHARED: u32 = 0x2000;
+    /// UNKNOWN, DELALLOC, DATA_INLINE: its physical place means nothing.
+    const NOWHERE: u32 = 0x2 | 0x4 | 0x200;
 
     /// Whether it is the last one of its file.
     pub fn is_last(&self) -> bool {
         self.flags & Self::LAST != 0
+    }
+
+    /// Whether another file has it as well.
+    pub fn is_shared(&self) -> bool {
+        self.flags & Self::SHARED != 0
+    }
+
+    /// Whether it lies somewhere by now.
+    pub fn has_place(&self) -> bool {
+        self.flags & Self::NOWHERE == 0
     }
 
     /// Whether it is allocated and reads as zeros.  A clone has a hole there, so it counts as one.
@@ -72,8 +85,17 @@ impl<const N: usize> Fiemap<N> {
 
 /// Some of the extents of `file` at or after `start` (bytes), in their order; none at the end.
 pub fn fiemap(file: impl AsFd, start: u64) -> io::Result<Vec<Extent>> {
-    let map = Fiemap::<ROOM>::ask(file, start)?;
-    let count = usize::try_from(map.mapped_extents).unwrap_or(ROOM);
+    some::<ROOM>(file, start)
+}
+
+/// The same, fewer at a time: for who reads many files at once.
+pub fn fiemap_few(file: impl AsFd, start: u64) -> io::Result<Vec<Extent>> {
+    some::<128>(file, start)
+}
+
+fn some<const N: usize>(file: impl AsFd, start: u64) -> io::Result<Vec<Extent>> {
+    let map = Fiemap::<N>::ask(file, start)?;
+    let count = usize::try_from(map.mapped_extents).unwrap_or(N);
     Ok(map.extents.iter().copied().take(count).collect())
 }
 

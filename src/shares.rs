@@ -1,0 +1,321 @@
+//! Who shares what: how much of the pool would be free without some of its images.
+//!
+//! The extent maps of all images are read side by side, in the order of the files' bytes.  Images that
+//! share a block have it at the same place of the file, as clones and snapshots have; so at each place
+//! those with the same block on the device are its owners, and what counts are the bytes of each set of
+//! owners: of all the pool that is all that need be kept.
+//!
+//! ```text
+//! home     |---- A ----|-- B --|---- C ----|     {home}: C   {home, home@b}: B
+//! home@b   |---- A ----|-- B --|---- D ----|     {home@b}: D
+//! home@a   |---- A ----|-- E --|                 {home, home@a, home@b}: A   {home@a}: E
+//! ```
+//! A block with one owner that the filesystem calls shared (`FIEMAP_EXTENT_SHARED`) belongs to a file
+//! that lovol does not know, too.  What several images share with such a file cannot be told apart, and
+//! counts as theirs.
+//!
+//! On XFS it is exact: data, and the blocks that name a file's extents, which are what `st_blocks` has
+//! more than is mapped.  On btrfs extents are freed as a whole, when nobody has any part of them, so
+//! that less may come free.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use serde::Serialize;
+
+use crate::error::{Context, Error, Result};
+use crate::index::Index;
+use crate::pool::place::records;
+use crate::pool::{Place, Pool};
+use crate::sys::extents::{Piece, Reader};
+
+/// What some images take, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Taken {
+    /// All of it, each block once.
+    pub allocated: u64,
+    /// What would be free without them.
+    pub exclusive: u64,
+    /// What other images of the pool have, too.
+    pub shared: u64,
+    /// What files have that lovol does not know.
+    pub foreign: u64,
+}
+
+/// An image of the pool.
+#[derive(Debug)]
+struct Image {
+    place: Place,
+    /// What names its extents, in bytes.
+    metadata: u64,
+}
+
+/// The bytes of a set of owners.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bytes {
+    own: u64,
+    foreign: u64,
+}
+
+/// Images by their numbers, in order.
+type Owners = Box<[u32]>;
+
+/// Who shares what in a pool, at one moment if nobody writes.
+#[derive(Debug, Default)]
+pub struct Shares {
+    images: Vec<Image>,
+    sets: HashMap<Owners, Bytes>,
+}
+
+impl Shares {
+    /// Reads the maps of all images, deleted volumes' as well.  Needs root.
+    pub fn read(pool: &Pool, index: &Index) -> Result<Self> {
+        let mut shares = Self::default();
+        let mut files = Vec::new();
+        for place in records(index).into_keys() {
+            let Some(file) = open(pool, &place)? else {
+                continue;
+            };
+            shares.images.push(Image { place, metadata: 0 });
+            files.push(file);
+        }
+        let mapped = shares
+            .merge(&files)
+            .doing("read the extents of", pool.path())?;
+        for ((image, file), mapped) in shares.images.iter_mut().zip(&files).zip(mapped) {
+            let shown = pool.full_path(&image.place);
+            let blocks = file.metadata().doing("look at", shown)?.blocks();
+            image.metadata = (blocks * 512).saturating_sub(mapped);
+        }
+        Ok(shares)
+    }
+
+    /// Reads all maps side by side; returns how much of each file is mapped.
+    fn merge(&mut self, files: &[File]) -> std::io::Result<Vec<u64>> {
+        let mut mapped = vec![0; files.len()];
+        let mut readers: Vec<Reader<'_>> = files
+            .iter()
+            .map(|file| Reader::new(file, files.len()))
+            .collect();
+        let mut ahead = BinaryHeap::new();
+        for (number, reader) in (0..).zip(&mut readers) {
+            ahead.extend(reader.next_piece()?.map(|piece| Next { piece, number }));
+        }
+        let mut here = Vec::new();
+        while let Some(first) = ahead.pop() {
+            let start = first.piece.logical;
+            here.push(first);
+            while ahead.peek().is_some_and(|next| next.piece.logical == start) {
+                here.extend(ahead.pop());
+            }
+            let ends = here
+                .iter()
+                .map(|next| next.piece.logical + next.piece.length);
+            let next = ahead.peek().map(|next| next.piece.logical);
+            let end = ends.chain(next).min().unwrap_or(start);
+            self.add(&mut here, end - start);
+            for Next { piece, number } in here.drain(..) {
+                let place = usize::try_from(number).unwrap_or_default();
+                mapped[place] += end - start;
+                let rest = match piece.from(end) {
+                    Some(rest) => Some(rest),
+                    None => readers[place].next_piece()?,
+                };
+                ahead.extend(rest.map(|piece| Next { piece, number }));
+            }
+        }
+        Ok(mapped)
+    }
+
+    /// Counts what lies at one place of all files, for so many bytes.
+    fn add(&mut self, here: &mut [Next], length: u64) {
+        here.sort_unstable_by_key(|next| (next.piece.physical, next.number));
+        for same in here.chunk_by(|one, other| one.piece.physical == other.piece.physical) {
+            let owners: Owners = same.iter().map(|next| next.number).collect();
+            let is_foreign = matches!(same, [one] if one.piece.is_shared);
+            let bytes = self.sets.entry(owners).or_default();
+            if is_foreign {
+                bytes.foreign += length;
+            } else {
+                bytes.own += length;
+            }
+        }
+    }
+
+    /// What these images take.
+    pub fn taken(&self, places: &BTreeSet<Place>) -> Taken {
+        let members: Vec<bool> = self
+            .images
+            .iter()
+            .map(|image| places.contains(&image.place))
+            .collect();
+        let is_member = |owner: &u32| is_in(&members, *owner);
+        let own = self
+            .images
+            .iter()
+            .zip(&members)
+            .filter(|(_, is_member)| **is_member);
+        let metadata = own.map(|(image, _)| image.metadata).sum();
+        let mut taken = Taken {
+            exclusive: metadata,
+            ..Taken::default()
+        };
+        for (owners, bytes) in &self.sets {
+            if owners.iter().all(is_member) {
+                taken.exclusive += bytes.own;
+                taken.foreign += bytes.foreign;
+            } else if owners.iter().any(is_member) {
+                taken.shared += bytes.own;
+            }
+        }
+        taken.allocated = taken.exclusive + taken.shared + taken.foreign;
+        taken
+    }
+
+    /// What this image has that the other, if there is one, has not: for a snapshot and the one before,
+    /// what was written between them.
+    pub fn written(&self, place: &Place, before: Option<&Place>) -> u64 {
+        let number = |wanted: &Place| self.images.iter().position(|image| image.place == *wanted);
+        let has = |owners: &Owners, number: Option<usize>| {
+            number.is_some_and(|number| {
+                owners
+                    .iter()
+                    .any(|owner| usize::try_from(*owner) == Ok(number))
+            })
+        };
+        let (own, before) = (number(place), before.and_then(number));
+        let sets = self.sets.iter();
+        let new = sets.filter(|(owners, _)| has(owners, own) && !has(owners, before));
+        new.map(|(_, bytes)| bytes.own + bytes.foreign).sum()
+    }
+
+    /// Some of these images without which at least so many bytes would be free: few of them, found by
+    /// taking each time what gives most for each image.  Fewer bytes where all do not give so many.
+    pub fn plan_free(&self, wanted: u64, candidates: &BTreeSet<Place>) -> BTreeSet<Place> {
+        let may_go: Vec<bool> = self
+            .images
+            .iter()
+            .map(|image| candidates.contains(&image.place))
+            .collect();
+        let groups = self
+            .sets
+            .keys()
+            .filter(|owners| owners.iter().all(|owner| is_in(&may_go, *owner)));
+        let groups: BTreeSet<&Owners> = groups.collect();
+        let mut chosen: BTreeSet<u32> = BTreeSet::new();
+        while self.freed(&chosen) < wanted {
+            let best = groups
+                .iter()
+                .filter(|owners| owners.iter().any(|owner| !chosen.contains(owner)))
+                .max_by_key(|owners| self.gain(&chosen, owners));
+            let Some(best) = best else { break };
+            chosen.extend(best.iter());
+        }
+        let images = (0..).zip(&self.images);
+        images
+            .filter(|(number, _)| chosen.contains(number))
+            .map(|(_, image)| image.place.clone())
+            .collect()
+    }
+
+    fn freed(&self, chosen: &BTreeSet<u32>) -> u64 {
+        let images = (0..).zip(&self.images);
+        let own = images.filter(|(number, _)| chosen.contains(number));
+        let metadata: u64 = own.map(|(_, image)| image.metadata).sum();
+        let sets = self.sets.iter();
+        let gone = sets.filter(|(owners, _)| owners.iter().all(|owner| chosen.contains(owner)));
+        metadata + gone.map(|(_, bytes)| bytes.own).sum::<u64>()
+    }
+
+    /// What taking these as well gives, for each of them.
+    fn gain(&self, chosen: &BTreeSet<u32>, owners: &Owners) -> u64 {
+        let mut all = chosen.clone();
+        all.extend(owners.iter());
+        let more = u64::try_from(all.len() - chosen.len())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        (self.freed(&all) - self.freed(chosen)) / more
+    }
+
+    /// The images, for sums over some of them.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.images.iter().map(|image| &image.place)
+    }
+
+    /// What each image alone takes: as [`Shares::taken`] of it, for all at once.
+    pub fn each(&self) -> BTreeMap<&Place, Taken> {
+        let mut each: Vec<Taken> = self
+            .images
+            .iter()
+            .map(|image| Taken {
+                allocated: image.metadata,
+                exclusive: image.metadata,
+                ..Taken::default()
+            })
+            .collect();
+        for (owners, bytes) in &self.sets {
+            for owner in owners {
+                let Some(taken) = usize::try_from(*owner).ok().and_then(|at| each.get_mut(at))
+                else {
+                    continue;
+                };
+                taken.allocated += bytes.own + bytes.foreign;
+                if owners.len() == 1 {
+                    taken.exclusive += bytes.own;
+                    taken.foreign += bytes.foreign;
+                } else {
+                    taken.shared += bytes.own;
+                }
+            }
+        }
+        self.places().zip(each).collect()
+    }
+}
+
+fn is_in(members: &[bool], owner: u32) -> bool {
+    usize::try_from(owner)
+        .ok()
+        .and_then(|owner| members.get(owner))
+        .is_some_and(|is_member| *is_member)
+}
+
+/// Opens an image to ask for its map; `None` where it is not there, which is for `check` to say.
+fn open(pool: &Pool, place: &Place) -> Result<Option<File>> {
+    let mut tries = 0;
+    loop {
+        match pool.open_image(place, OFlags::RDONLY | OFlags::NONBLOCK) {
+            Ok(file) => return Ok(Some(file)),
+            Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(None),
+            Err(Error::NotFound { .. }) => return Ok(None),
+            // Somebody holds a lease on it, for a moment.
+            Err(error) if error.errno() == Some(libc::EWOULDBLOCK) && tries < 100 => tries += 1,
+            Err(error) => return Err(error),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The next piece of an image.
+#[derive(Debug, PartialEq, Eq)]
+struct Next {
+    piece: Piece,
+    number: u32,
+}
+
+impl Ord for Next {
+    /// The one that comes first in its file is the greatest: the heap gives that.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |next: &Self| Reverse((next.piece.logical, next.number));
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for Next {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}

@@ -1,0 +1,107 @@
+//! What the pool has, and what it has promised.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+
+use serde::Serialize;
+
+use crate::error::{Context, Result};
+use crate::index::Index;
+use crate::keep::Keep;
+use crate::pool::{Place, Pool, on_image};
+use crate::properties::KEEP;
+use crate::prune::{self, Request};
+use crate::retention::Policy;
+use crate::shares::Shares;
+
+/// In bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Space {
+    /// Of the pool's filesystem.
+    pub size: u64,
+    /// Free on it.
+    pub free: u64,
+    /// What all images take, each block once.
+    pub allocated: u64,
+    /// What purging the trash would free.
+    pub trash: u64,
+    /// The sum of the volumes' sizes.
+    pub promised: u64,
+    /// What the volumes could still take, if every block of them were written.
+    pub claimable: u64,
+    /// How many times the size is promised.
+    pub overcommit: f64,
+    /// Free on the filesystem beneath, where the pool is on a sparse image of its own.
+    pub beneath: Option<u64>,
+}
+
+impl Space {
+    /// Looks.
+    pub fn look(pool: &Pool, index: &Index, shares: &Shares) -> Result<Self> {
+        let stat = rustix::fs::fstatvfs(pool.dir()).doing("look at", pool.path())?;
+        let all: BTreeSet<Place> = shares.places().cloned().collect();
+        let is_trash =
+            |place: &&Place| matches!(place, Place::TrashedVolume(_) | Place::TrashedSnapshot(..));
+        let trash = all.iter().filter(is_trash).cloned().collect();
+        let each = shares.each();
+        let claimable = index.volumes.iter().map(|(name, volume)| {
+            let own = each.get(&Place::volume(name));
+            let exclusive = own.map_or(0, |taken| taken.exclusive);
+            volume.record.size.saturating_sub(exclusive)
+        });
+        let promised: u64 = index
+            .volumes
+            .values()
+            .map(|volume| volume.record.size)
+            .sum();
+        let size = stat.f_blocks * stat.f_frsize;
+        #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
+        let overcommit = promised as f64 / size.max(1) as f64;
+        Ok(Self {
+            size,
+            free: stat.f_bavail * stat.f_frsize,
+            allocated: shares.taken(&all).allocated,
+            trash: shares.taken(&trash).exclusive,
+            promised,
+            claimable: claimable.sum(),
+            overcommit,
+            beneath: beneath(pool)?,
+        })
+    }
+}
+
+/// What is free beneath a pool on an image that has not all its blocks yet.
+fn beneath(pool: &Pool) -> Result<Option<u64>> {
+    let image = on_image::image_beside(pool.path());
+    let is_own = on_image::is_mounted(pool.path());
+    let Ok(metadata) = image.metadata() else {
+        return Ok(None);
+    };
+    if !is_own || metadata.blocks() * 512 >= metadata.len() {
+        return Ok(None);
+    }
+    let stat = rustix::fs::statvfs(&image).doing("look at", &image)?;
+    Ok(Some(stat.f_bavail * stat.f_frsize))
+}
+
+/// The snapshots that may be deleted to make room: none that is held, in use, the newest, or kept by
+/// its volume's policy.
+pub fn candidates(pool: &Pool, index: &Index) -> Result<BTreeSet<Place>> {
+    let mut candidates = BTreeSet::new();
+    for (name, volume) in &index.volumes {
+        let keep = volume.record.properties.get(KEEP);
+        let keep = keep
+            .and_then(|keep| keep.parse::<Keep>().ok())
+            .unwrap_or_default();
+        let request = Request {
+            volumes: vec![name.clone()],
+            policy: Some(Policy::from(keep)),
+            named: keep == Keep::default(),
+            local: false,
+        };
+        let (verdicts, _) = prune::judge(pool, index, &request)?;
+        let going = verdicts.into_iter().filter(prune::Verdict::goes);
+        candidates.extend(going.map(|verdict| Place::Snapshot(verdict.name)));
+    }
+    Ok(candidates)
+}

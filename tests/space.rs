@@ -1,0 +1,266 @@
+//! `lovol du`, `lovol df`, and the columns of `lovol list` that say what images cost: exact to the
+//! block, held against what deleting really frees.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use serde_json::Value;
+
+use crate::support::{Numbers, TestPool, from_env};
+
+const BLOCK: u64 = 4096;
+/// A part of the volume, so that what is written is written again.
+const BLOCKS: u64 = (4 << 20) / BLOCK;
+
+/// Writes some runs of blocks to a volume's image, as somebody's database would.
+fn scribble(pool: &TestPool, volume: &str, numbers: &mut Numbers) {
+    let file = File::options()
+        .write(true)
+        .open(pool.image(volume))
+        .unwrap();
+    for _ in 0..=numbers.below(60) {
+        let length = 1 + numbers.below(16);
+        let start = numbers.below(BLOCKS - length);
+        let data = vec![
+            u8::try_from(numbers.below(256)).unwrap();
+            usize::try_from(length * BLOCK).unwrap()
+        ];
+        file.write_all_at(&data, start * BLOCK).unwrap();
+    }
+    file.sync_all().unwrap();
+}
+
+/// What is free, once all that was deleted is.
+fn free(pool: &TestPool) -> u64 {
+    pool.sh("sync --file-system $POOL");
+    let stat = rustix::fs::statvfs(pool.path()).unwrap();
+    stat.f_bfree * stat.f_frsize
+}
+
+/// The rows of `du` by their names.
+fn du(pool: &TestPool, words: &str) -> BTreeMap<String, Value> {
+    let json = pool.lovol(&format!("du -J {words}")).json();
+    let rows = json["usage"].as_array().unwrap().iter();
+    rows.map(|row| (row["name"].as_str().unwrap().to_owned(), row.clone()))
+        .collect()
+}
+
+fn number(row: &Value, key: &str) -> u64 {
+    row[key].as_u64().unwrap()
+}
+
+/// All names of volumes and snapshots.
+fn names(pool: &TestPool) -> Vec<String> {
+    let listed = pool.lovol("list -a -o name --raw --no-header").ok_any();
+    listed.lines().map(str::to_owned).collect()
+}
+
+/// Writes, snapshots, clones and deletions in some order; then some images are deleted, and what
+/// becomes free is what was said.
+fn history(seed: u64) {
+    let pool = TestPool::new();
+    let mut numbers = Numbers(seed);
+    pool.lovol("create v0 64M --fs none").ok_any();
+    scribble(&pool, "v0", &mut numbers);
+    let (mut volumes, mut snapshots) = (1, 0);
+    for _ in 0..20 {
+        let volume = format!("v{}", numbers.below(volumes));
+        match numbers.below(10) {
+            0..=4 => scribble(&pool, &volume, &mut numbers),
+            5..=7 => {
+                pool.lovol(&format!("snapshot {volume}@s{snapshots}"))
+                    .ok_any();
+                snapshots += 1;
+            }
+            8 => {
+                pool.lovol(&format!("clone {volume} v{volumes}")).ok_any();
+                volumes += 1;
+            }
+            _ => {
+                let all = names(&pool);
+                let mut old = all.iter().filter(|name| name.contains('@'));
+                if let Some(old) = old.next() {
+                    pool.lovol(&format!("delete {old}")).ok("");
+                }
+            }
+        }
+    }
+    // One, two, three of them at once, until all snapshots are gone.
+    loop {
+        let mut left: Vec<String> = names(&pool)
+            .into_iter()
+            .filter(|name| name.contains('@'))
+            .collect();
+        if left.is_empty() {
+            break;
+        }
+        let count = 1 + numbers.below(3).min(u64::try_from(left.len()).unwrap() - 1);
+        let mut chosen = Vec::new();
+        for _ in 0..count {
+            let number = numbers.below(u64::try_from(left.len()).unwrap());
+            chosen.push(left.swap_remove(usize::try_from(number).unwrap()));
+        }
+        let targets = chosen.join(" ");
+        let rows = du(&pool, &targets);
+        let row = rows.get("(together)").unwrap_or_else(|| &rows[&chosen[0]]);
+        let before = free(&pool);
+        pool.lovol(&format!("delete {targets}")).ok("");
+        let freed = free(&pool) - before;
+        let said = number(row, "exclusive");
+        // An inode is freed with 63 others of its chunk, if they are free: 32 KiB.
+        let chunk = 32 << 10;
+        assert!(
+            freed == said || freed == said + chunk,
+            "seed {seed}: deleting {targets} freed {freed}, said {said}: {rows:?}"
+        );
+        assert_eq!(
+            number(row, "allocated"),
+            said + number(row, "shared") + number(row, "foreign"),
+        );
+    }
+}
+
+#[test]
+fn what_is_said_to_be_free_is_free_when_it_is_deleted() {
+    let first = from_env("LOVOL_SEED", 1) * 1000;
+    for seed in first..first + from_env("LOVOL_HISTORIES", 6) {
+        history(seed);
+    }
+}
+
+#[test]
+fn rows_are_for_volumes_images_ranges_and_all_together() {
+    let pool = TestPool::new();
+    pool.lovol("create home 64M --fs none").ok_any();
+    let mut numbers = Numbers(7);
+    for name in ["a", "b", "c"] {
+        scribble(&pool, "home", &mut numbers);
+        pool.lovol(&format!("snapshot home@{name}")).ok_any();
+    }
+    pool.sh("lovol create gone 64M --fs none; dd if=/dev/zero of=$POOL/volumes/gone.img bs=1M count=3 conv=notrunc status=none; lovol delete gone");
+    let rows = du(&pool, "");
+    assert_eq!(rows.keys().collect::<Vec<_>>(), ["(trash)", "home"]);
+    assert_eq!(number(&rows["(trash)"], "exclusive"), 3 << 20);
+    // All of a volume is nobody else's.
+    assert_eq!(number(&rows["home"], "shared"), 0);
+    let all = du(&pool, "-a");
+    assert_eq!(all.len(), 5, "{all:?}");
+    // What two have alone shows when both are asked for.
+    let range = du(&pool, "home@a%b");
+    let alone = number(&all["home@a"], "exclusive") + number(&all["home@b"], "exclusive");
+    assert!(
+        number(&range["home@a%b"], "exclusive") > alone,
+        "{range:?} {all:?}"
+    );
+    let both = du(&pool, "home@a home@b");
+    assert_eq!(
+        both["(together)"]["exclusive"],
+        range["home@a%b"]["exclusive"]
+    );
+    // A file that lovol does not know: what names the extents is still the snapshot's own.
+    pool.sh("cp --reflink=always $POOL/snapshots/home/a.img $POOL/stray");
+    let now = du(&pool, "home@a");
+    let (foreign, own) = (
+        number(&now["home@a"], "foreign"),
+        number(&now["home@a"], "exclusive"),
+    );
+    assert_eq!(foreign + own, number(&all["home@a"], "exclusive"));
+    assert!(own <= 4 * BLOCK && foreign > 0, "{now:?}");
+    pool.sh("rm $POOL/stray");
+    let table = pool.lovol("du home@a%c --raw --no-header").ok_any();
+    assert!(table.starts_with("home@a%c 192M "), "{table}");
+    pool.lovol("du home@none")
+        .fails(1, "no snapshot named home@none");
+}
+
+#[test]
+fn list_shows_what_was_written_and_what_would_be_free() {
+    let pool = TestPool::new();
+    pool.lovol("create home 64M --fs none").ok_any();
+    pool.sh("xfs_io -c 'extsize 0' -c 'cowextsize 4096' $POOL/volumes/home.img");
+    let write = |at: u64, blocks: u64| {
+        let file = File::options()
+            .write(true)
+            .open(pool.image("home"))
+            .unwrap();
+        let data = vec![1; usize::try_from(blocks * BLOCK).unwrap()];
+        file.write_all_at(&data, at * BLOCK).unwrap();
+        file.sync_all().unwrap();
+    };
+    write(0, 100);
+    pool.lovol("snapshot home@a").ok_any();
+    write(0, 10);
+    pool.lovol("snapshot home@b").ok_any();
+    write(50, 30);
+    let listed = pool
+        .lovol("list -a -b --raw --no-header -o name,refer,excl,written")
+        .ok_any();
+    let of = |blocks: u64| blocks * BLOCK;
+    // A block more names the extents of what has many.
+    assert_eq!(
+        listed,
+        format!(
+            "home {} {} {}\nhome@a {} {} {}\nhome@b {} {} {}\n",
+            of(100),
+            of(30),
+            of(30),
+            of(100),
+            of(10 + 1),
+            of(100),
+            of(100),
+            of(1),
+            of(10),
+        )
+    );
+    let json = pool.lovol("list -a -J -o written").json();
+    assert_eq!(json["volumes"][0]["snapshots"][1]["written"], of(10));
+}
+
+#[test]
+fn df_tells_what_is_promised_and_plans_what_to_delete() {
+    let pool = TestPool::new();
+    pool.lovol("create home 64M --fs none").ok_any();
+    let mut numbers = Numbers(9);
+    for day in 1..=6 {
+        scribble(&pool, "home", &mut numbers);
+        pool.lovol(&format!("snapshot home@2026010{day}T120000Z"))
+            .ok_any();
+    }
+    let df = pool.lovol("df -J").json()["pools"][0].clone();
+    let home = du(&pool, "home")["home"].clone();
+    assert_eq!(df["promised"], 64 << 20);
+    assert_eq!(
+        number(&df, "claimable"),
+        (64 << 20) - number(&home, "exclusive")
+    );
+    let all = du(&pool, "")["home"].clone();
+    assert_eq!(df["allocated"], all["allocated"]);
+    let shown = pool.lovol("df").ok_any();
+    assert!(
+        shown.contains("promised:    64M (0.01 times the size)"),
+        "{shown}"
+    );
+    assert!(!shown.contains("beneath"), "{shown}");
+
+    // What is held does not go, nor does the newest; and what is planned is what comes free.
+    pool.lovol("hold home@20260101T120000Z").ok("");
+    let planned = pool.lovol("df --plan-free 200K -J").json()["plan"][0].clone();
+    let chosen: Vec<&str> = planned["snapshots"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap())
+        .collect();
+    assert!(
+        !chosen.is_empty() && !chosen.contains(&"home@20260101T120000Z"),
+        "{planned}"
+    );
+    assert!(!chosen.contains(&"home@20260106T120000Z"), "{planned}");
+    let before = free(&pool);
+    pool.lovol(&format!("delete {}", chosen.join(" "))).ok("");
+    let freed = free(&pool) - before;
+    assert!(freed >= 200 << 10, "{freed}");
+    assert_eq!(number(&planned, "freed"), freed);
+    pool.lovol("df --plan-free 1T").fails(1, "cannot free 1T");
+}
