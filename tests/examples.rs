@@ -33,6 +33,10 @@ const BEFORE: &[(&str, &str)] = &[
         "lovol create trial 1M --fs none",
     ),
     ("lovol detach vm", "lovol attach vm"),
+    (
+        "lovol restore home@before:alice/letter",
+        "mkdir /home/alice; echo then >/home/alice/letter; lovol delete home@before; lovol snapshot home@before; rm /home/alice/letter",
+    ),
     ("lovol get home keep", "lovol set home keep=24h7d"),
     ("lovol init /srv/pool", "mkdir /srv/pool"),
     ("lovol init --loop 100G", "rm -r /var/lib/lovol"),

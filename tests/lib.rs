@@ -23,6 +23,7 @@ mod faults_freeze;
 mod faults_input;
 mod faults_plan;
 mod faults_pool;
+mod files;
 mod generated;
 mod groups;
 mod install;

@@ -7,6 +7,7 @@ pub mod create;
 pub mod delete;
 pub mod detach;
 pub mod df;
+pub mod diff;
 pub mod du;
 pub mod fstab;
 pub mod get;
@@ -23,6 +24,7 @@ pub mod purge;
 pub mod release;
 pub mod rename;
 pub mod resize;
+pub mod restore;
 pub mod rollback;
 pub mod set;
 pub mod show;
@@ -64,6 +66,8 @@ pub enum Verb {
     #[command(visible_alias = "ls")]
     List(list::List),
     Show(show::Show),
+    Diff(diff::Diff),
+    Restore(restore::RestoreFile),
     Du(du::Du),
     Df(df::Df),
     Rename(rename::Rename),
@@ -305,6 +309,8 @@ impl Verb {
             Self::Clone(_) => "clone",
             Self::List(_) => "list",
             Self::Show(_) => "show",
+            Self::Diff(_) => "diff",
+            Self::Restore(_) => "restore",
             Self::Du(_) => "du",
             Self::Df(_) => "df",
             Self::Rename(_) => "rename",
@@ -339,6 +345,8 @@ impl Verb {
             Self::Snapshot(verb) => verb.run(context),
             Self::Clone(verb) => verb.run(context),
             Self::List(verb) => verb.run(context),
+            Self::Diff(verb) => verb.run(context),
+            Self::Restore(verb) => verb.run(context),
             Self::Du(verb) => verb.run(context),
             Self::Df(verb) => verb.run(context),
             Self::Show(verb) => verb.run(context),

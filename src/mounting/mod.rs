@@ -10,6 +10,7 @@ mod guest;
 mod mount;
 mod mounted;
 mod options;
+mod reading;
 mod umount;
 
 use std::fs::File;
@@ -32,6 +33,7 @@ pub use guest::Guest;
 pub use mount::mount_point;
 pub use mounted::Mounted;
 pub use options::Options;
+pub use reading::Reading;
 
 /// An image of the pool, locked, and what uses it.
 #[derive(Debug)]

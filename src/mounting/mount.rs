@@ -176,18 +176,7 @@ impl Image<'_> {
     fn view(&self, dir: &Path, options: &Options, observer: &dyn Observer) -> Result<()> {
         let consistency = self.record.consistency.unwrap_or(Consistency::Crash);
         observer.begin(&self.attach_step());
-        let needs_own_uuid =
-            self.record.fs == Fs::Btrfs && !crate::guest::btrfs::kernel_tells_twins_apart();
-        let device = if consistency == Consistency::Crash || needs_own_uuid {
-            self.throw_away_device(consistency, needs_own_uuid, options.direct_io, observer)?
-        } else {
-            let how = Binding {
-                read_only: true,
-                autoclear: true,
-                direct_io: options.direct_io,
-            };
-            self.bind(&self.open_image()?, how, observer)?
-        };
+        let device = self.view_device(consistency, options.direct_io, observer)?;
         let fs = self.fs()?;
         observer.begin(&self.mount_step(dir, fs, true));
         let mut options = options.guest.clone();
@@ -200,6 +189,26 @@ impl Image<'_> {
             drop(device.close());
         }
         result
+    }
+
+    /// The device on which a snapshot can be viewed, gone with its last user.
+    pub(super) fn view_device(
+        &self,
+        consistency: Consistency,
+        direct_io: bool,
+        observer: &dyn Observer,
+    ) -> Result<LoopDevice> {
+        let needs_own_uuid =
+            self.record.fs == Fs::Btrfs && !crate::guest::btrfs::kernel_tells_twins_apart();
+        if consistency == Consistency::Crash || needs_own_uuid {
+            return self.throw_away_device(consistency, needs_own_uuid, direct_io, observer);
+        }
+        let how = Binding {
+            read_only: true,
+            autoclear: true,
+            direct_io,
+        };
+        self.bind(&self.open_image()?, how, observer)
     }
 
     fn throw_away_device(

@@ -1,0 +1,108 @@
+//! `lovol diff` and `lovol restore`: single files of snapshots.
+
+use crate::support::{TestPool, ensure_unchanged};
+
+#[track_caller]
+fn pool(fs: &str) -> TestPool {
+    let pool = TestPool::new();
+    pool.mounted("home", fs);
+    pool.sh(
+        "cd home; mkdir -p a/deep b; echo one > a/one; echo two > a/deep/two; echo three > b/three
+         echo same > same; ln -s same link; lovol snapshot home@a
+         mv a/one b/uno; echo more >> a/deep/two; rm b/three; echo new > new; chmod 700 b; mkdir c
+         mv same renamed; lovol snapshot home@b; rm new",
+    );
+    pool
+}
+
+#[track_caller]
+fn differs(fs: &str) {
+    let pool = pool(fs);
+    let differences = "M\t/a/deep/two\n\
+                       R\t/a/one -> /b/uno\n\
+                       M\t/b\n\
+                       -\t/b/three\n\
+                       +\t/c\n\
+                       +\t/new\n\
+                       R\t/same -> /renamed\n";
+    ensure_unchanged(&pool, || {
+        pool.lovol("diff home@a home@b").ok(differences);
+        pool.lovol("diff home@a home@a").ok("");
+        // To the volume that is mounted.
+        pool.lovol("diff home@b").ok("-\t/new\n");
+    });
+    let json = pool.lovol("diff home@a home@b -J").json();
+    assert_eq!(json["changes"][1]["change"], "renamed");
+    assert_eq!(json["changes"][1]["to"], "b/uno");
+    pool.sh("umount home");
+    pool.lovol("diff home@b home").ok("-\t/new\n");
+    pool.lovol("diff home").fails(2, "volume home with what?");
+    assert_eq!(pool.loops(), []);
+}
+
+#[test]
+fn xfs_differs() {
+    differs("300M");
+}
+
+#[test]
+fn ext4_differs() {
+    differs("20M --fs ext4");
+}
+
+#[test]
+fn a_file_comes_back_as_it_was() {
+    let pool = TestPool::new();
+    pool.mounted("home", "300M");
+    pool.sh(
+        "cd home; mkdir -p dir/sub; echo precious > dir/letter; chmod 640 dir/letter; chown 1:2 dir/letter
+         touch -d 2001-02-03 dir/letter; ln -s letter dir/link; ln dir/letter dir/hard
+         truncate -s 64M dir/sparse; echo x >> dir/sparse; mknod dir/node c 1 3
+         cp /bin/true dir/suid; chmod 4755 dir/suid; ln -s /etc dir/outside",
+    );
+    rustix::fs::setxattr(
+        pool.dir("home").join("dir/letter"),
+        "user.mine",
+        b"yes",
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
+    let look = |dir: &str| {
+        pool.sh(&format!(
+            "cd {dir}; find . ! -type d -printf '%P %y %m %U:%G %T@ %s %l %n\\n' | sort; cat letter
+             stat -c %b sparse | awk '{{ print $1 < 100 }}'"
+        ))
+    };
+    let before = look("home/dir");
+    pool.sh("lovol snapshot home@a; lovol snapshot --crash home@crash");
+    ensure_unchanged(&pool, || {
+        pool.lovol("restore home@a:dir/letter")
+            .fails(1, "it is not replaced");
+        pool.lovol("restore home@a:dir/none")
+            .fails(1, "cannot find home@a:dir/none");
+        pool.lovol("restore home@a:dir/outside/passwd out")
+            .fails(1, "cannot find");
+        pool.lovol("restore home@a:dir/../../x out")
+            .fails(2, "expected VOLUME@SNAPSHOT:PATH");
+        pool.lovol("restore home@none:dir")
+            .fails(1, "no snapshot named home@none");
+    });
+    pool.sh("rm -r home/dir");
+    let to = pool.dir("home").join("dir");
+    pool.lovol("restore home@a:/dir")
+        .ok(&format!("{}\n", to.display()));
+    assert_eq!(look("home/dir"), before);
+    let mut value = [0; 3];
+    rustix::fs::getxattr(to.join("letter"), "user.mine", &mut value[..]).unwrap();
+    assert_eq!(&value, b"yes");
+    // Elsewhere, into a directory, and of a crash snapshot.
+    pool.sh("umount home; mkdir into");
+    pool.lovol("restore home@crash:dir other").ok_any();
+    assert_eq!(look("other"), before);
+    pool.lovol("restore home@a:dir/letter into").ok_any();
+    assert_eq!(pool.sh("cat into/letter; ls -A into"), "precious\nletter");
+    pool.lovol("restore home@a:dir/letter")
+        .fails(1, "home is not mounted");
+    assert_eq!(pool.loops(), []);
+    assert_eq!(pool.mounts(), []);
+}
