@@ -4,11 +4,13 @@
 #   tests/kernel-6.1.sh             every test, those that need the device mapper too
 #   tests/kernel-6.1.sh groups::    those that have this in their names
 #
-# One kernel for each processor, each with a share of the tests.  Its root is this machine's, read
-# only, and all that the tests write lies on a disk image that is removed at the end: nothing here is
+# One kernel for each processor at a time, each with a share of the tests: a small one, as a kernel of
+# this kind may stand still after a quarter of an hour of them.  Its root is this machine's, read only,
+# and all that the tests write lies on a disk image that is removed at the end: nothing here is
 # changed, and it needs no root here.  `LOVOL_...` from the environment reaches the tests.
 #
 #   KERNELS=4    so many at once
+#   SHARE=20     so many tests each
 #
 # A system call takes many times as long there: so each verb gets 2 cases of faults, not 12.
 set -euo pipefail
@@ -16,7 +18,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # A kernel and its tests end within so many seconds, or something hangs.
-limit=${LIMIT:-3600}
+limit=${LIMIT:-1200}
 memory_mib=2048
 
 export LOVOL_FAULTS=${LOVOL_FAULTS:-2}
@@ -56,7 +58,7 @@ place_memory() {
 prepare() {
     local own=$dir/$1
     mkdir "$own"
-    awk -v number="$1" -v count="$count" 'NR % count == number % count' "$dir/tests" >"$own/tests"
+    awk -v number="$1" -v kernels="$kernels" 'NR % kernels == number % kernels' "$dir/tests" >"$own/tests"
     truncate -s 64G "$own/disk"
     mkfs.ext4 -q -F -J size=64 "$own/disk"
     truncate -s 1M "$own/outcome"
@@ -82,9 +84,13 @@ end_kernels() {
     kill "${running[@]}" 2>/dev/null || true
     wait "${running[@]}" 2>/dev/null || true
     for pid_file in "$dir"/*/uml/pid; do
-        [ ! -e "$pid_file" ] || kill -KILL -- "-$(cat "$pid_file")" 2>/dev/null || true
+        end_rest_of "$pid_file"
     done
     wait
+}
+
+end_rest_of() {
+    [ ! -e "$1" ] || kill -KILL -- "-$(cat "$1")" 2>/dev/null || true
 }
 
 # Whether all tests of that kernel have passed; says what is known if not.  A program that is asked
@@ -110,8 +116,11 @@ keep_tally() {
 command -v linux.uml >/dev/null || fail "linux.uml is missing: tests/install-deps.sh check"
 
 count=${KERNELS:-$(nproc)}
+share=${SHARE:-16}
 programs=$(build)
 running=()
+number_of=()
+reader_of=()
 dir=$(mktemp -d)
 trap 'end_kernels; rm -rf "$dir"' EXIT
 place_memory
@@ -119,7 +128,9 @@ place_memory
 list "$@" <<<"$programs" >"$dir/tests"
 total=$(wc -l <"$dir/tests")
 [ "$total" -gt 0 ] || fail "no test has such a name"
-[ "$count" -le "$total" ] || count=$total
+kernels=$(((total + share - 1) / share))
+[ "$count" -le "$kernels" ] || kernels=$count
+[ "$kernels" -le "$total" ] || kernels=$total
 cp tests/kernel-6.1-init.sh "$dir/init"
 printf '%s' "$PWD" >"$dir/checkout"
 for name in "${!LOVOL_@}"; do
@@ -127,19 +138,33 @@ for name in "${!LOVOL_@}"; do
 done >"$dir/settings"
 printf '%d tests on Linux %s, %d at a time\n' "$total" "$(linux.uml --version)" "$count"
 
-for number in $(seq "$count"); do
+failed=0
+# judge NUMBER: when that kernel has ended, and what it printed is read.
+judge() {
+    end_rest_of "$dir/$1/uml/pid"
+    wait "${reader_of[$1]}" || true
+    keep_tally "$1"
+    has_passed "$1" || failed=1
+    rm -f "$dir/$1/disk"
+}
+
+for number in $(seq "$kernels"); do
+    if [ "${#running[@]}" -ge "$count" ]; then
+        wait -n -p ended "${running[@]}" || true
+        judge "${number_of[ended]}"
+        mapfile -t running < <(printf '%s\n' "${running[@]}" | grep -vx "$ended")
+    fi
     prepare "$number"
     # Whole lines, as the others print too.
     sed -u "w $dir/$number/output" <"$dir/$number/console" &
+    reader_of[number]=$!
     boot "$number" &
     running+=($!)
+    number_of[$!]=$number
 done
 wait "${running[@]}" || true
-end_kernels
-
-failed=0
-for number in $(seq "$count"); do
-    keep_tally "$number"
-    has_passed "$number" || failed=1
+for ended in "${running[@]}"; do
+    judge "${number_of[ended]}"
 done
+end_kernels
 exit "$failed"
