@@ -22,6 +22,7 @@ use crate::pool::{Edit, Place, Pool, edit};
 use crate::properties;
 use crate::record::{Consistency, Record};
 use crate::snapshot::{self, Source, Taken, Way};
+use crate::space::{Claim, must_allow};
 use crate::sys::beneath;
 use crate::sys::loopdev::FileId;
 use crate::sys::probe::Signature;
@@ -135,6 +136,8 @@ impl<'p> ToVolume<'p> {
     /// Makes it.
     pub fn make(&self, observer: &dyn Observer) -> Result<Record> {
         let source = self.source();
+        let what = format!("cannot make volume {}", self.to);
+        must_allow(self.pool, &what, Claim::Volume(self.parent.size))?;
         let way = self.way(&source)?;
         let image = NewImage::for_place(self.pool, &Place::volume(&self.to))?;
         let taken = snapshot::take(&source, &image, &way, self.pool.wait, observer)?;

@@ -67,3 +67,4 @@ pub mod trash;
 pub mod trim;
 pub mod usage;
 pub mod volume;
+pub mod watch;

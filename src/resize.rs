@@ -22,6 +22,7 @@ use crate::pool::change::change;
 use crate::pool::{Place, Pool};
 use crate::properties::RESIZING;
 use crate::size::{MAX, MIB, Size};
+use crate::space::{Claim, must_allow};
 use crate::sys::ioctl;
 use crate::sys::loopdev::{self, FileId};
 use crate::usage::Usage;
@@ -96,7 +97,11 @@ impl<'p> Resize<'p> {
                 format!("the most is {}", Size(MAX)),
             ));
         }
-        if self.new >= self.old {
+        if self.new > self.old {
+            let what = format!("cannot make {} larger", self.place);
+            return must_allow(self.pool, &what, Claim::Volume(self.new - self.old));
+        }
+        if self.new == self.old {
             return Ok(());
         }
         let refuse = |why: String, hint: String| {

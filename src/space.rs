@@ -5,14 +5,16 @@ use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::index::Index;
 use crate::keep::Keep;
-use crate::pool::{Place, Pool, on_image};
+use crate::name::Name;
+use crate::pool::{Place, Pool, on_image, settings};
 use crate::properties::KEEP;
 use crate::prune::{self, Request};
 use crate::retention::Policy;
 use crate::shares::Shares;
+use crate::size::Size;
 
 /// In bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -104,4 +106,81 @@ pub fn candidates(pool: &Pool, index: &Index) -> Result<BTreeSet<Place>> {
         candidates.extend(going.map(|verdict| Place::Snapshot(verdict.name)));
     }
     Ok(candidates)
+}
+
+/// What is asked of the pool's space.
+#[derive(Clone, Copy, Debug)]
+pub enum Claim<'a> {
+    /// A volume that may come to take so many bytes more than now.
+    Volume(u64),
+    /// Snapshots of these volumes: whatever they have is to be kept when it is overwritten.
+    Snapshots(&'a [Name]),
+}
+
+/// Refuses what the pool's settings `reserve` and `overcommit` do not allow.
+pub fn must_allow(pool: &Pool, what: &str, claim: Claim<'_>) -> Result<()> {
+    let refuse = |why: String, hint: &str| Err(Error::refused(what, why).with_hint(hint));
+    let stat = rustix::fs::fstatvfs(pool.dir()).doing("look at", pool.path())?;
+    let (size, free) = (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize);
+    let reserve = settings::amount(pool, settings::RESERVE).map_or(0, |amount| amount.of(size));
+    if free < reserve {
+        return refuse(
+            format!(
+                "the pool has {} free, and {} of it is its reserve",
+                Size(free),
+                Size(reserve)
+            ),
+            "make room ('lovol df --plan-free', 'lovol trim --all', 'lovol purge --all'), or 'lovol set reserve='",
+        );
+    }
+    let policy = settings::get(pool, settings::OVERCOMMIT);
+    if policy == settings::NONE {
+        let index = pool.index()?;
+        let space = Space::look(pool, &index, &Shares::read(pool, &index)?)?;
+        let more = claim_of(pool, &index, claim)?;
+        let worst = space.claimable.saturating_add(more);
+        if worst > free {
+            return refuse(
+                format!(
+                    "volumes could come to take {}, and {} is free",
+                    Size(worst),
+                    Size(free)
+                ),
+                "the pool is set to promise no more than it has: 'lovol set overcommit=any' allows it",
+            );
+        }
+    } else if let (Ok(factor), Claim::Volume(more)) = (settings::parse_factor(&policy), claim) {
+        let index = pool.index()?;
+        let sizes = index.volumes.values().map(|volume| volume.record.size);
+        let promised = sizes.sum::<u64>().saturating_add(more);
+        #[allow(clippy::cast_precision_loss, reason = "sizes far from 2^52 blocks")]
+        let is_too_much = promised as f64 > factor * size as f64;
+        if is_too_much {
+            return refuse(
+                format!(
+                    "{} would be promised, more than {factor} times the pool's {}",
+                    Size(promised),
+                    Size(size)
+                ),
+                "'lovol set overcommit=' raises what may be promised",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// How much more could be taken in the worst case.
+fn claim_of(pool: &Pool, index: &Index, claim: Claim<'_>) -> Result<u64> {
+    match claim {
+        Claim::Volume(bytes) => Ok(bytes),
+        Claim::Snapshots(names) => {
+            let shares = Shares::read(pool, index)?;
+            let each = shares.each();
+            let exclusive = |name| {
+                each.get(&Place::volume(name))
+                    .map_or(0, |taken| taken.exclusive)
+            };
+            Ok(names.iter().map(exclusive).sum())
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::pool::{Edit, Place, Pool, edit, lock};
 use crate::record::{Record, XATTR};
 use crate::size::Size;
 use crate::snapshot::{self, Source};
+use crate::space::{Claim, must_allow};
 use crate::sys::beneath;
 use crate::sys::copy;
 use crate::sys::loopdev::FileId;
@@ -79,6 +80,7 @@ impl New {
     /// Makes it.
     pub fn make(&self, pool: &Pool, observer: &dyn Observer) -> Result<Record> {
         let place = Place::volume(&self.name);
+        must_allow(pool, &cannot_make(&self.name), Claim::Volume(self.size.0))?;
         let image = NewImage::for_place(pool, &place)?;
         let mut record = Record::new(self.size.0, self.fs.clone());
         for step in self.plan() {
@@ -240,6 +242,7 @@ impl Adoption {
     /// Makes the volume a reflink of the image, which is frozen for it if it is mounted.
     pub fn clone_in(&self, pool: &Pool, is_crash: bool, observer: &dyn Observer) -> Result<Record> {
         let source = self.source();
+        self.must_be_allowed(pool)?;
         let way = snapshot::choose(&source, &Usage::look()?, is_crash)?;
         let image = NewImage::for_place(pool, &Place::volume(&self.name))?;
         let taken = snapshot::take(&source, &image, &way, pool.wait, observer)?;
@@ -253,6 +256,7 @@ impl Adoption {
         let metadata = self.file.metadata().doing("look at", &self.path)?;
         Usage::look()?.must_not_use(&shown, FileId::from(&metadata), None)?;
         lock::lease(&self.file, &shown)?;
+        self.must_be_allowed(pool)?;
         let image = NewImage::for_place(pool, &Place::volume(&self.name))?;
         let step = self.copy_step();
         observer.begin(&step);
@@ -261,6 +265,11 @@ impl Adoption {
         })
         .doing("copy", &self.path)?;
         self.add(pool, image, metadata.len())
+    }
+
+    fn must_be_allowed(&self, pool: &Pool) -> Result<()> {
+        let size = self.file.metadata().doing("look at", &self.path)?.len();
+        must_allow(pool, &cannot_make(&self.name), Claim::Volume(size))
     }
 
     /// Makes a volume of what was taken of the image.
@@ -390,6 +399,10 @@ impl Moving<'_> {
         );
         let _ = rustix::fs::fchmod(self.file, Mode::from_raw_mode(before.st_mode & 0o7777));
     }
+}
+
+fn cannot_make(name: &Name) -> String {
+    format!("cannot make volume {name}")
 }
 
 /// Whether a directory lies in any pool: an ancestor of it carries a pool's settings.

@@ -111,10 +111,24 @@ fn properties_are_set_and_taken_away() {
 #[test]
 fn settings_of_the_pool_have_defaults() {
     let pool = pool();
-    pool.lovol("get").ok("trash=7d\n");
-    pool.lovol("set trash=30d").ok("");
-    pool.lovol("get").ok("trash=30d\n");
-    pool.lovol("set trash=").ok("");
-    pool.lovol("get").ok("trash=7d\n");
+    let defaults = "command=none\nlow=5%\novercommit=any\nreserve=none\ntrash=7d\nwarn=15%\n";
+    pool.lovol("get").ok(defaults);
+    pool.lovol("set trash=30d overcommit=1.5").ok("");
+    let set = pool.lovol("get").ok_any();
+    assert!(
+        set.contains("trash=30d\n") && set.contains("overcommit=1.5\n"),
+        "{set}"
+    );
+    pool.lovol("set trash= overcommit=").ok("");
+    pool.lovol("get").ok(defaults);
+    for wrong in [
+        "overcommit=many",
+        "reserve=110%",
+        "low=-1",
+        "command=sh",
+        "warn=0x1",
+    ] {
+        pool.lovol(&format!("set {wrong}")).fails(2, "error: ");
+    }
     pool.lovol("check").ok("");
 }

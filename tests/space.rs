@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Numbers, TestPool, from_env};
+use crate::support::{Numbers, TestPool, ensure_unchanged, from_env, wait_until};
 
 const BLOCK: u64 = 4096;
 /// A part of the volume, so that what is written is written again.
@@ -31,11 +33,21 @@ fn scribble(pool: &TestPool, volume: &str, numbers: &mut Numbers) {
     file.sync_all().unwrap();
 }
 
-/// What is free, once all that was deleted is.
+/// What is free, once all that was deleted is: XFS frees an inode's blocks a moment later.
 fn free(pool: &TestPool) -> u64 {
     pool.sh("sync --file-system $POOL");
-    let stat = rustix::fs::statvfs(pool.path()).unwrap();
-    stat.f_bfree * stat.f_frsize
+    let now = || {
+        let stat = rustix::fs::statvfs(pool.path()).unwrap();
+        stat.f_bfree * stat.f_frsize
+    };
+    let (mut last, mut times) = (now(), 0);
+    wait_until("nothing more comes free", Duration::from_secs(20), || {
+        let is_same = last == now();
+        times = if is_same { times + 1 } else { 0 };
+        last = now();
+        times == 5
+    });
+    last
 }
 
 /// The rows of `du` by their names.
@@ -263,4 +275,86 @@ fn df_tells_what_is_promised_and_plans_what_to_delete() {
     assert!(freed >= 200 << 10, "{freed}");
     assert_eq!(number(&planned, "freed"), freed);
     pool.lovol("df --plan-free 1T").fails(1, "cannot free 1T");
+}
+
+#[test]
+fn what_is_promised_is_there() {
+    let pool = TestPool::sized(1 << 30);
+    pool.lovol("set overcommit=none").ok("");
+    pool.lovol("create a 300M --fs ext4").ok_any();
+    let said = ensure_unchanged(&pool, || {
+        pool.lovol("create b 2G --fs ext4")
+            .fails(1, "volumes could come to take")
+    });
+    assert!(said.contains("is free"), "{said}");
+    let a = pool.dir("a");
+    pool.lovol("mount a").arg(&a).ok_any();
+    pool.sh("head -c 200M /dev/urandom > a/file; sync; lovol snapshot a@one");
+    // A second snapshot would keep what is written until then, and there is no room for that.
+    pool.sh("head -c 200M /dev/urandom > a/file; sync");
+    let taken = (0..8).take_while(|number| {
+        let taken = pool.lovol(&format!("snapshot a@s{number}")).finish();
+        if !taken.status.success() {
+            assert!(
+                taken.stderr.contains("volumes could come to take"),
+                "{taken}"
+            );
+        }
+        pool.sh("head -c 200M /dev/urandom > a/file; sync");
+        taken.status.success()
+    });
+    assert!(taken.count() < 8, "each snapshot was allowed");
+    // The guest can be filled to its last block, and again: nothing of it fails but by its own size.
+    for _ in 0..2 {
+        pool.sh("dd if=/dev/urandom of=a/all bs=1M status=none 2>said || grep -q 'No space left' said; sync a/all; rm a/all; sync");
+    }
+    pool.sh("! dmesg | tail -n 50 | grep -E 'I/O error.*loop'");
+    pool.lovol("resize a +2G")
+        .fails(1, "volumes could come to take");
+
+    pool.lovol("set overcommit=2").ok("");
+    pool.lovol("create c 1G --fs ext4").ok_any();
+    pool.lovol("create d 2G --fs ext4")
+        .fails(1, "more than 2 times the pool's");
+    pool.lovol("set overcommit=any reserve=100%").ok("");
+    pool.lovol("snapshot a@late")
+        .fails(1, "of it is its reserve");
+    pool.lovol("set reserve=").ok("");
+    pool.lovol("snapshot a@late").ok_any();
+}
+
+#[test]
+fn a_pool_that_is_watched_does_not_run_full() {
+    let pool = TestPool::sized(1 << 30);
+    pool.mounted("home", "4G --fs ext4");
+    pool.sh("printf '#!/bin/sh\\necho \"$1\" >>%s/levels\\n' $TEMP >command; chmod 755 command");
+    pool.sh("lovol set warn=45% low=32% command=$TEMP/command; lovol set home keep=1h");
+    let mut watch = pool.lovol("watch --interval 1").start();
+    // Some times as much as the pool has room for is written, snapshot and deleted.
+    for round in 0..12 {
+        pool.sh(&format!(
+            "head -c 120M /dev/urandom > home/file; sync home/file
+             lovol snapshot home@2026010{}T{:02}0000Z
+             rm home/file; sync",
+            1 + round / 10,
+            round
+        ));
+        wait_until("there is room", Duration::from_secs(60), || {
+            pool.free_bytes() > 250 << 20
+        });
+    }
+    pool.sh("echo alive > home/file; sync home/file");
+    let levels = pool.sh("sort -u levels | xargs");
+    assert!(levels.contains("low"), "{levels}");
+    watch.signal(Signal::SIGTERM);
+    let done = watch.finish();
+    assert!(done.stdout.contains("trimmed home: "), "{done}");
+    assert!(
+        done.stdout.contains("deleted home@20260101T000000Z"),
+        "{done}"
+    );
+    assert!(done.stderr.contains("free: low"), "{done}");
+    pool.lovol("set low=1%").ok("");
+    pool.lovol("watch --once").ok("");
+    pool.lovol("check").ok("");
 }

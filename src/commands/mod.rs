@@ -32,6 +32,7 @@ pub mod snapshot;
 pub mod trim;
 pub mod umount;
 pub mod undelete;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ pub enum Verb {
     Rollback(rollback::RollBack),
     Resize(resize::ResizeVolume),
     Trim(trim::TrimVolumes),
+    Watch(watch::Watch),
     Hold(hold::Hold),
     Release(release::Release),
     Protect(protect::Protect),
@@ -321,6 +323,7 @@ impl Verb {
             Self::Rollback(_) => "rollback",
             Self::Resize(_) => "resize",
             Self::Trim(_) => "trim",
+            Self::Watch(_) => "watch",
             Self::Hold(_) => "hold",
             Self::Release(_) => "release",
             Self::Protect(_) => "protect",
@@ -358,6 +361,7 @@ impl Verb {
             Self::Rollback(verb) => verb.run(context),
             Self::Resize(verb) => verb.run(context),
             Self::Trim(verb) => verb.run(context),
+            Self::Watch(verb) => verb.run(context),
             Self::Hold(verb) => verb.run(context),
             Self::Release(verb) => verb.run(context),
             Self::Protect(verb) => verb.run(context),

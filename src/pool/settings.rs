@@ -9,14 +9,39 @@ use crate::error::{Context, Result};
 use crate::pool::lock::Lock;
 use crate::pool::{Pool, Settings};
 use crate::record::XATTR;
+use crate::size::Size;
 use crate::sys::beneath;
 use crate::time::parse_span;
 
 /// How long deleted volumes are kept: a span, or `never` for ever.
 pub const TRASH: &str = "trash";
 
+/// How much may be promised: `any`, `none` (never more than there is room for), or how many times the
+/// pool's size.
+pub const OVERCOMMIT: &str = "overcommit";
+/// What stays free: nothing new is made or taken below it.
+pub const RESERVE: &str = "reserve";
+/// From how little free space on `lovol watch` says so.
+pub const WARN: &str = "warn";
+/// From how little free space on `lovol watch` makes room.
+pub const LOW: &str = "low";
+/// A program that is run with the level and the free bytes when `lovol watch` says so.
+pub const COMMAND: &str = "command";
+
+/// What everything is allowed by.
+pub const ANY: &str = "any";
+/// What nothing is allowed by, or nothing is.
+pub const NONE: &str = "none";
+
 /// All settings, with what they are if nobody sets them.
-const DEFAULTS: [(&str, &str); 1] = [(TRASH, "7d")];
+const DEFAULTS: [(&str, &str); 6] = [
+    (TRASH, "7d"),
+    (OVERCOMMIT, ANY),
+    (RESERVE, NONE),
+    (WARN, "15%"),
+    (LOW, "5%"),
+    (COMMAND, NONE),
+];
 
 /// A value as it is stored.
 ///
@@ -26,9 +51,68 @@ pub fn parse(key: &str, value: &str) -> Result<String, String> {
     match key {
         TRASH if value == NEVER => {}
         TRASH => drop(parse_span(value)?),
+        OVERCOMMIT if [ANY, NONE].contains(&value) => {}
+        OVERCOMMIT => drop(parse_factor(value)?),
+        RESERVE if value == NONE => {}
+        RESERVE | WARN | LOW => drop(parse_amount(value)?),
+        COMMAND if value == NONE || value.starts_with('/') => {}
+        COMMAND => return Err("expected the program's absolute path, or none".into()),
         _ => return Err(no_such(key)),
     }
     Ok(value.to_owned())
+}
+
+/// An amount of the pool's space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// So many bytes.
+    Bytes(Size),
+    /// So many hundredths of its size.
+    Percent(u64),
+}
+
+impl Amount {
+    /// In bytes, of a pool of this size.
+    #[must_use]
+    pub fn of(self, size: u64) -> u64 {
+        match self {
+            Self::Bytes(Size(bytes)) => bytes,
+            Self::Percent(percent) => size / 100 * percent,
+        }
+    }
+}
+
+/// `20G` or `15%`.
+///
+/// # Errors
+/// In words.
+pub fn parse_amount(text: &str) -> Result<Amount, String> {
+    let wrong = || format!("'{text}' is not like 20G or 15%");
+    match text.strip_suffix('%') {
+        Some(number) => match number.parse() {
+            Ok(percent @ 0..=100) => Ok(Amount::Percent(percent)),
+            _ => Err(wrong()),
+        },
+        None => text.parse().map(Amount::Bytes).map_err(|_| wrong()),
+    }
+}
+
+/// How many times the size, such as `1.5`.
+///
+/// # Errors
+/// In words.
+pub fn parse_factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor > 0.0 && factor.is_finite() => Ok(factor),
+        _ => Err(format!(
+            "'{text}' is neither any nor none nor a factor such as 1.5"
+        )),
+    }
+}
+
+/// An amount that is set; none where there is none.
+pub fn amount(pool: &Pool, key: &str) -> Option<Amount> {
+    parse_amount(&get(pool, key)).ok()
 }
 
 /// What is never over.

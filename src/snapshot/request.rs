@@ -18,6 +18,7 @@ use crate::pool::{Edit, Place, Pool, edit};
 use crate::record::Record;
 use crate::snapshot::take::MAX_FREEZE;
 use crate::snapshot::{Job, Limits, Source, Taken, Way, choose, take_all};
+use crate::space::{Claim, must_allow};
 use crate::usage::Usage;
 use crate::volume::{current_record, remember};
 
@@ -166,6 +167,10 @@ impl<'p> Request<'p> {
 
     /// Takes the snapshots: all of them, or none.
     pub fn carry_out(&self, observer: &dyn Observer) -> Result<Vec<Snapshot>> {
+        let names: Vec<Name> = self.volumes.keys().cloned().collect();
+        let shown: Vec<&str> = names.iter().map(Name::as_str).collect();
+        let what = format!("cannot snapshot {}", shown.join(", "));
+        must_allow(self.pool, &what, Claim::Snapshots(&names))?;
         match self.take(self.options.crash, observer) {
             // Into new files: what was cloned for the freeze is torn without one.
             Err(Error::FrozenTooLong { name, .. }) if self.options.crash_if_late => {

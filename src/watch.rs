@@ -1,0 +1,98 @@
+//! Watching the pool's free space, and making room before it ends.
+//!
+//! ```text
+//! enough   nothing
+//! warn     it is said, and the admin's command is run, once each time it comes to that
+//! low      volumes are trimmed, and pruned by their policies, until it is no longer so
+//! ```
+//! Where the pool is full, its guests get I/O errors: that is what this is to prevent.
+
+use std::fmt;
+
+use crate::error::{Context, Result};
+use crate::guest::Fs;
+use crate::plan::Observer;
+use crate::pool::{Pool, settings};
+use crate::properties::TRIM;
+use crate::prune;
+use crate::size::Size;
+use crate::trim;
+
+/// How much is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// More than `warn`.
+    Enough,
+    /// No more than `warn`.
+    Warn,
+    /// No more than `low`.
+    Low,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Enough => "enough",
+            Self::Warn => "warn",
+            Self::Low => "low",
+        })
+    }
+}
+
+/// How much is free, and what that means by the pool's settings.
+pub fn look(pool: &Pool) -> Result<(Level, Size)> {
+    let stat = rustix::fs::fstatvfs(pool.dir()).doing("look at", pool.path())?;
+    let (size, free) = (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize);
+    let is_at = |key| settings::amount(pool, key).is_some_and(|amount| free <= amount.of(size));
+    let level = match (is_at(settings::WARN), is_at(settings::LOW)) {
+        (_, true) => Level::Low,
+        (true, false) => Level::Warn,
+        (false, false) => Level::Enough,
+    };
+    Ok((level, Size(free)))
+}
+
+/// Trims all volumes, and prunes them if that was not enough; tells what it did.  What fails is told and
+/// does not stop the rest.
+pub fn make_room(pool: &Pool, observer: &dyn Observer, mut tell: impl FnMut(String)) -> Result<()> {
+    let index = pool.index()?;
+    let wanted = index.volumes.iter().filter(|(_, volume)| {
+        let record = &volume.record;
+        let is_known = matches!(record.fs, Fs::Xfs | Fs::Ext4 | Fs::Btrfs);
+        is_known
+            && record
+                .properties
+                .get(TRIM)
+                .is_none_or(|value| value != "off")
+    });
+    for (name, _) in wanted {
+        match trim::trim(pool, name, observer) {
+            Ok(done) if done.freed > 0 => {
+                tell(format!("trimmed {name}: {} given back", Size(done.freed)));
+            }
+            Ok(_) => {}
+            Err(error) => observer.warn(&error.to_string()),
+        }
+    }
+    if look(pool)?.0 < Level::Low {
+        return Ok(());
+    }
+    let index = pool.index()?;
+    let (verdicts, failures) = prune::judge(pool, &index, &prune::Request::default())?;
+    // By count, whatever the clock says; by age only where it can be believed.
+    let trash = match prune::must_be_the_time(pool, false) {
+        Ok(()) => prune::old_trash(pool, &index),
+        Err(_) => Vec::new(),
+    };
+    let pruned = prune::carry_out(pool, &verdicts, &trash, observer);
+    for name in &pruned.snapshots {
+        tell(format!("deleted {name}"));
+    }
+    for id in &pruned.trash {
+        tell(format!("purged {id}"));
+    }
+    for error in failures.iter().chain(&pruned.failures) {
+        observer.warn(&error.to_string());
+    }
+    Ok(())
+}
