@@ -358,3 +358,42 @@ fn a_pool_that_is_watched_does_not_run_full() {
     pool.lovol("watch --once").ok("");
     pool.lovol("check").ok("");
 }
+
+/// A guest that got "no space" from the pool is named, and the steps that are named help.
+#[track_caller]
+fn a_guest_without_room_is_found_and_recovers(fs: &str) {
+    let pool = TestPool::sized(400 << 20);
+    let home = pool.mounted("home", &format!("1G --fs {fs}"));
+    pool.sh("echo precious > home/letter; sync; lovol snapshot home@a");
+    pool.sh(
+        "dd if=/dev/zero of=$POOL/trash/fill bs=1M status=none || true
+         dd if=/dev/zero of=$POOL/trash/fill bs=4K oflag=append conv=notrunc status=none || true
+         for number in $(seq 20); do
+             dd if=/dev/urandom of=home/$number bs=1M count=4 conv=fsync status=none 2>/dev/null || true
+             mkdir home/dir$number 2>/dev/null || true
+             sync home 2>/dev/null || true
+         done",
+    );
+    let found = pool.lovol("check").finish();
+    assert!(found.stdout.contains("has given up"), "{found}");
+    let hint = format!(
+        "'lovol umount home'; 'lovol mount home {} -o fsck'",
+        home.display()
+    );
+    assert!(found.stdout.contains(&hint), "{found}");
+    pool.sh("rm $POOL/trash/fill");
+    pool.lovol("umount home").ok("");
+    pool.lovol("mount home -o fsck").arg(&home).ok("");
+    pool.sh("grep -x precious home/letter; echo more > home/more; sync home/more");
+    pool.lovol("check").ok("");
+}
+
+#[test]
+fn an_xfs_without_room_is_found_and_recovers() {
+    a_guest_without_room_is_found_and_recovers("xfs");
+}
+
+#[test]
+fn an_ext4_without_room_is_found_and_recovers() {
+    a_guest_without_room_is_found_and_recovers("ext4");
+}

@@ -5,6 +5,7 @@
 //! what they have begun.  No image is ever deleted.
 
 pub mod compare;
+pub mod guests;
 pub mod repair;
 pub mod scan;
 pub mod thaw;
@@ -58,6 +59,8 @@ pub enum Kind {
     Foreign,
     /// An image attached in a way that endangers it.
     Attached,
+    /// A mounted volume whose filesystem has given up.
+    GuestFailed,
     /// A device that nothing needs.
     Leftover,
 }
@@ -92,6 +95,7 @@ fn findings(pool: &Pool) -> Result<Vec<Finding>> {
     findings.extend(scanned.foreign.iter().cloned());
     findings.extend(compare::with_index(pool, &scanned));
     findings.extend(compare::with_kernel(pool, &scanned, &usage));
+    findings.extend(guests::try_all(&scanned, &usage));
     findings.sort();
     Ok(findings)
 }
