@@ -2,10 +2,11 @@
 # The long form of the tests that break things, and one table of what was tried.
 #
 #   tests/torture.sh [PART...]     all parts, or these: faults cuts databases groups
-#                                  crowd tracking parsers
+#                                  crowd tracking space parsers
 #
 # SEED=N makes other choices.  Each part has its own measure: FAULTS (cases of each verb on each
-# guest, or all), CUTS, SNAPSHOTS, GROUPS_TAKEN, CROWD (seconds), TRACKED, CASES.
+# guest, or all), CUTS, SNAPSHOTS, GROUPS_TAKEN, CROWD (seconds), TRACKED, HISTORIES,
+# CASES.
 # With TALLY=FILE what is tried is added to that file, so that the parts can run one after
 # another and still give one table.
 set -euo pipefail
@@ -49,12 +50,13 @@ part() {
         groups) run groups:: LOVOL_GROUPS="${GROUPS_TAKEN:-200}" ;;
         crowd) run crowd:: LOVOL_CROWD_SECONDS="${CROWD:-300}" LOVOL_SEED="$seed" ;;
         tracking) run tracking:: LOVOL_TRACKED="${TRACKED:-100}" ;;
+        space) run space::what_is_said LOVOL_HISTORIES="${HISTORIES:-300}" LOVOL_SEED="$seed" ;;
         parsers) parsers ;;
         *) echo "torture: there is no part $1" >&2; exit 2 ;;
     esac
 }
 
-[ $# -gt 0 ] || set -- faults cuts databases groups crowd tracking parsers
+[ $# -gt 0 ] || set -- faults cuts databases groups crowd tracking space parsers
 for name; do
     part "$name"
 done

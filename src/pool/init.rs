@@ -15,6 +15,7 @@ use crate::plan::{Observer, Step};
 use crate::pool::abilities::Abilities;
 use crate::pool::{INDEX, Settings, ballast, edit, safety};
 use crate::record::XATTR;
+use crate::shares;
 use crate::sys::beneath;
 
 /// Lies beneath the mount point of a pool that has a filesystem of its own.
@@ -94,7 +95,13 @@ fn fill(dir: &OwnedFd) -> io::Result<()> {
 /// What lies in a pool's directory.
 pub const DIRECTORIES: [&str; 3] = ["volumes", "snapshots", "trash"];
 /// See [`DIRECTORIES`].
-pub const FILES: [&str; 4] = ["lock", "ballast", INDEX, edit::NEW_INDEX];
+pub const FILES: [&str; 5] = [
+    "lock",
+    "ballast",
+    INDEX,
+    edit::NEW_INDEX,
+    shares::cache::NAME,
+];
 
 fn empty(dir: &OwnedFd) {
     use rustix::fs::unlinkat;

@@ -5,6 +5,7 @@
 //!   lock                      0600, the only pool lock
 //!   index.json                0644
 //!   ballast                   given up when the filesystem is full
+//!   shares                    what is known of the snapshots' extents; losing it only takes time
 //!   volumes/NAME.img          0700 directory, 0600 image
 //!   snapshots/NAME/SNAP.img   0700 directories, 0400 image
 //!   trash/ID/                 0700; volume.img and snapshots/, as they were

@@ -129,3 +129,24 @@ impl<'f> Reader<'f> {
         }
     }
 }
+
+/// How many of these bytes the filesystem says that another file has as well.
+pub fn shared_within(file: &File, start: u64, length: u64) -> io::Result<u64> {
+    let (mut at, end) = (start, start + length);
+    let mut shared = 0;
+    while at < end {
+        let extents = ioctl::fiemap_within(file, at, end - at)?;
+        for extent in &extents {
+            let from = extent.logical.max(start);
+            let to = (extent.logical + extent.length).min(end);
+            if extent.is_shared() && extent.has_place() {
+                shared += to.saturating_sub(from);
+            }
+            at = to.max(at);
+        }
+        if extents.last().is_none_or(Extent::is_last) {
+            break;
+        }
+    }
+    Ok(shared)
+}

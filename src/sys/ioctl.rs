@@ -18,7 +18,7 @@ mod memory;
 mod perf;
 mod size;
 
-pub use fiemap::{Extent, count_by_fiemap, fiemap, fiemap_few};
+pub use fiemap::{Extent, count_by_fiemap, fiemap, fiemap_few, fiemap_within};
 pub use linux_raw_sys::btrfs::btrfs_ioctl_fs_info_args;
 pub use memory::{SharedPages, SharedWord};
 pub use perf::{perf_enable, perf_open_tracepoint, perf_set_filter};

@@ -19,6 +19,7 @@
 )]
 
 mod bed;
+mod du;
 mod first_writes;
 mod fragmented;
 mod fragments;
@@ -41,12 +42,13 @@ use settings::Settings;
 
 type Section = fn(&Settings, &mut Goals);
 
-const SECTIONS: [(&str, Section); 5] = [
+const SECTIONS: [(&str, Section); 6] = [
     ("stall", stall::run),
     ("small", small::run),
     ("fio", throughput::run),
     ("list", list::run),
     ("fragments", fragments::run),
+    ("du", du::run),
 ];
 
 fn main() {

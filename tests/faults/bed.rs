@@ -281,7 +281,7 @@ impl Bed {
         while let Some(dir) = dirs.pop() {
             for entry in fs::read_dir(&dir).unwrap().flatten() {
                 // Replaced each time.
-                if ["ballast", "index.json", ".index.json.new"]
+                if ["ballast", "shares", "index.json", ".index.json.new"]
                     .map(Into::into)
                     .contains(&entry.file_name())
                 {

@@ -32,7 +32,7 @@ pub(crate) fn state(pool: &TestPool) -> BTreeSet<String> {
     let attached: Vec<_> = pool.loops().into_iter().map(|device| device.file).collect();
     let files = everything_in(pool.path());
     let files = files.iter().filter(|path| {
-        !["lock", "ballast"]
+        !["lock", "ballast", "shares"]
             .map(|name| pool.path().join(name))
             .contains(path)
     });

@@ -67,11 +67,11 @@ struct Fiemap<const N: usize> {
 }
 
 impl<const N: usize> Fiemap<N> {
-    /// Asks for all that is at or after `start`, once dirty pages are written back.
-    fn ask(file: impl AsFd, start: u64) -> io::Result<Box<Self>> {
+    /// Asks for all that is within so many bytes from `start` on, once dirty pages are written back.
+    fn ask(file: impl AsFd, start: u64, length: u64) -> io::Result<Box<Self>> {
         let mut map = Box::new(Self {
             start,
-            length: u64::MAX - start,
+            length,
             flags: ioctl::FIEMAP_FLAG_SYNC,
             mapped_extents: 0,
             extent_count: u32::try_from(N).unwrap_or(u32::MAX),
@@ -85,21 +85,28 @@ impl<const N: usize> Fiemap<N> {
 
 /// Some of the extents of `file` at or after `start` (bytes), in their order; none at the end.
 pub fn fiemap(file: impl AsFd, start: u64) -> io::Result<Vec<Extent>> {
-    some::<ROOM>(file, start)
+    some::<ROOM>(file, start, u64::MAX - start)
 }
 
 /// The same, fewer at a time: for who reads many files at once.
 pub fn fiemap_few(file: impl AsFd, start: u64) -> io::Result<Vec<Extent>> {
-    some::<128>(file, start)
+    some::<128>(file, start, u64::MAX - start)
 }
 
-fn some<const N: usize>(file: impl AsFd, start: u64) -> io::Result<Vec<Extent>> {
-    let map = Fiemap::<N>::ask(file, start)?;
+/// The same within so many bytes.
+pub fn fiemap_within(file: impl AsFd, start: u64, length: u64) -> io::Result<Vec<Extent>> {
+    some::<16>(file, start, length)
+}
+
+fn some<const N: usize>(file: impl AsFd, start: u64, length: u64) -> io::Result<Vec<Extent>> {
+    let map = Fiemap::<N>::ask(file, start, length)?;
     let count = usize::try_from(map.mapped_extents).unwrap_or(N);
     Ok(map.extents.iter().copied().take(count).collect())
 }
 
 /// How many extents `file` has: with room for none the kernel only counts.
 pub fn count_by_fiemap(file: impl AsFd) -> io::Result<u64> {
-    Ok(u64::from(Fiemap::<0>::ask(file, 0)?.mapped_extents))
+    Ok(u64::from(
+        Fiemap::<0>::ask(file, 0, u64::MAX)?.mapped_extents,
+    ))
 }

@@ -18,9 +18,11 @@
 //! more than is mapped.  On btrfs extents are freed as a whole, when nobody has any part of them, so
 //! that less may come free.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
-use std::fs::File;
+pub(crate) mod cache;
+mod merge;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -31,7 +33,8 @@ use crate::error::{Context, Error, Result};
 use crate::index::Index;
 use crate::pool::place::records;
 use crate::pool::{Place, Pool};
-use crate::sys::extents::{Piece, Reader};
+use crate::shares::cache::Key;
+use crate::shares::merge::{Source, merge};
 
 /// What some images take, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -74,76 +77,47 @@ pub struct Shares {
 impl Shares {
     /// Reads the maps of all images, deleted volumes' as well.  Needs root.
     pub fn read(pool: &Pool, index: &Index) -> Result<Self> {
-        let mut shares = Self::default();
-        let mut files = Vec::new();
+        let mut files: Vec<(Place, File, Metadata)> = Vec::new();
         for place in records(index).into_keys() {
-            let Some(file) = open(pool, &place)? else {
-                continue;
-            };
-            shares.images.push(Image { place, metadata: 0 });
-            files.push(file);
+            if let Some(file) = open(pool, &place)? {
+                let metadata = file.metadata().doing("look at", pool.full_path(&place))?;
+                files.push((place, file, metadata));
+            }
         }
-        let mapped = shares
-            .merge(&files)
-            .doing("read the extents of", pool.path())?;
-        for ((image, file), mapped) in shares.images.iter_mut().zip(&files).zip(mapped) {
-            let shown = pool.full_path(&image.place);
-            let blocks = file.metadata().doing("look at", shown)?.blocks();
-            image.metadata = (blocks * 512).saturating_sub(mapped);
-        }
-        Ok(shares)
-    }
-
-    /// Reads all maps side by side; returns how much of each file is mapped.
-    fn merge(&mut self, files: &[File]) -> std::io::Result<Vec<u64>> {
-        let mut mapped = vec![0; files.len()];
-        let mut readers: Vec<Reader<'_>> = files
+        let keys = files.iter().map(|(place, _, metadata)| {
+            let key = place.is_snapshot().then(|| Key::from(metadata));
+            key.unwrap_or_default()
+        });
+        let keys: Vec<Key> = keys.collect();
+        let sources: Vec<Source<'_>> = files
             .iter()
-            .map(|file| Reader::new(file, files.len()))
+            .map(|(place, file, _)| Source {
+                file,
+                is_immutable: place.is_snapshot(),
+            })
             .collect();
-        let mut ahead = BinaryHeap::new();
-        for (number, reader) in (0..).zip(&mut readers) {
-            ahead.extend(reader.next_piece()?.map(|piece| Next { piece, number }));
-        }
-        let mut here = Vec::new();
-        while let Some(first) = ahead.pop() {
-            let start = first.piece.logical;
-            here.push(first);
-            while ahead.peek().is_some_and(|next| next.piece.logical == start) {
-                here.extend(ahead.pop());
-            }
-            let ends = here
-                .iter()
-                .map(|next| next.piece.logical + next.piece.length);
-            let next = ahead.peek().map(|next| next.piece.logical);
-            let end = ends.chain(next).min().unwrap_or(start);
-            self.add(&mut here, end - start);
-            for Next { piece, number } in here.drain(..) {
-                let place = usize::try_from(number).unwrap_or_default();
-                mapped[place] += end - start;
-                let rest = match piece.from(end) {
-                    Some(rest) => Some(rest),
-                    None => readers[place].next_piece()?,
-                };
-                ahead.extend(rest.map(|piece| Next { piece, number }));
-            }
-        }
-        Ok(mapped)
-    }
-
-    /// Counts what lies at one place of all files, for so many bytes.
-    fn add(&mut self, here: &mut [Next], length: u64) {
-        here.sort_unstable_by_key(|next| (next.piece.physical, next.number));
-        for same in here.chunk_by(|one, other| one.piece.physical == other.piece.physical) {
-            let owners: Owners = same.iter().map(|next| next.number).collect();
-            let is_foreign = matches!(same, [one] if one.piece.is_shared);
-            let bytes = self.sets.entry(owners).or_default();
-            if is_foreign {
-                bytes.foreign += length;
-            } else {
-                bytes.own += length;
-            }
-        }
+        let cached = cache::load(pool, &keys);
+        let merged = merge(&sources, cached).doing("read the extents of", pool.path())?;
+        let known: Vec<(Key, u64)> = keys
+            .into_iter()
+            .zip(merged.mapped.iter().copied())
+            .collect();
+        cache::save(pool, &known, &merged.kept);
+        let images = files
+            .iter()
+            .zip(&merged.mapped)
+            .map(|((place, file, _), mapped)| {
+                // Once more: what the volume's blocks were before its map was read is not comparable.
+                let blocks = file.metadata().map_or(0, |metadata| metadata.blocks());
+                Image {
+                    place: place.clone(),
+                    metadata: (blocks * 512).saturating_sub(*mapped),
+                }
+            });
+        Ok(Self {
+            images: images.collect(),
+            sets: merged.sets,
+        })
     }
 
     /// What these images take.
@@ -296,26 +270,5 @@ fn open(pool: &Pool, place: &Place) -> Result<Option<File>> {
             Err(error) => return Err(error),
         }
         std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// The next piece of an image.
-#[derive(Debug, PartialEq, Eq)]
-struct Next {
-    piece: Piece,
-    number: u32,
-}
-
-impl Ord for Next {
-    /// The one that comes first in its file is the greatest: the heap gives that.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |next: &Self| Reverse((next.piece.logical, next.number));
-        key(self).cmp(&key(other))
-    }
-}
-
-impl PartialOrd for Next {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
     }
 }
