@@ -75,6 +75,7 @@ impl<'p> ToVolume<'p> {
                 return Err(exists(&format!("volume {to}")));
             }
             properties::must_not_be_protected("replace", &to, &index.volume(&to)?.record)?;
+            trash::must_not_be_held("replace", &index, &to)?;
             trash::must_be_unused(pool, &index, &to)?;
         } else {
             edit::must_be_free(pool, &Place::volume(&to).path())?;
@@ -137,7 +138,12 @@ impl<'p> ToVolume<'p> {
     pub fn make(&self, observer: &dyn Observer) -> Result<Record> {
         let source = self.source();
         let what = format!("cannot make volume {}", self.to);
-        must_allow(self.pool, &what, Claim::Volume(self.parent.size))?;
+        let claim = match &self.from {
+            // What it has alone becomes the clone's as well.
+            Place::Volume(from) => Claim::Clone(from, self.parent.size),
+            _ => Claim::Volume(self.parent.size),
+        };
+        must_allow(self.pool, &what, claim)?;
         let way = self.way(&source)?;
         let image = NewImage::for_place(self.pool, &Place::volume(&self.to))?;
         let taken = snapshot::take(&source, &image, &way, self.pool.wait, observer)?;
@@ -167,6 +173,7 @@ impl<'p> ToVolume<'p> {
         let mut edit = Edit::begin(self.pool)?;
         let record_of_old = &edit.index.volume(&self.to)?.record;
         properties::must_not_be_protected("replace", &self.to, record_of_old)?;
+        trash::must_not_be_held("replace", &edit.index, &self.to)?;
         trash::must_be_unused(self.pool, &edit.index, &self.to)?;
         old.must_be_of(self.pool, &place)?;
         old.lease(&place.to_string())?;

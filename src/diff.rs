@@ -3,7 +3,7 @@
 //! Snapshots of one volume have the same inode for the same file, so a file that was renamed is found
 //! again, and one whose inode, times and size are the same is not read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -121,7 +121,7 @@ pub fn diff(before: &OwnedFd, after: &OwnedFd) -> Result<Vec<Change>> {
             None => changes.push(Change::Added { path: path.clone() }),
         }
     }
-    let renamed: Vec<PathBuf> = changes
+    let renamed: BTreeSet<PathBuf> = changes
         .iter()
         .filter_map(|change| match change {
             Change::Renamed { path, .. } => Some(path.clone()),
@@ -130,7 +130,7 @@ pub fn diff(before: &OwnedFd, after: &OwnedFd) -> Result<Vec<Change>> {
         .collect();
     let removed = old.iter().filter(|(path, seen)| {
         let is_here = new.get(*path).is_some_and(|now| now.inode == seen.inode);
-        !is_here && !renamed.contains(path)
+        !is_here && !renamed.contains(*path)
     });
     changes.extend(removed.map(|(path, _)| Change::Removed { path: path.clone() }));
     changes.sort_by(|one, other| one.path().cmp(other.path()));
@@ -180,8 +180,15 @@ fn entries(root: &OwnedFd, dir: &Path) -> io::Result<Vec<(OsString, Seen)>> {
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW,
     ) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        // Another filesystem is mounted there: not this volume's.
-        Err(error) if error.raw_os_error() == Some(libc::EXDEV) => return Ok(Vec::new()),
+        // Or another filesystem is mounted there, or it is something else by now.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EXDEV | libc::ENOTDIR | libc::ELOOP)
+            ) =>
+        {
+            return Ok(Vec::new());
+        }
         fd => fd?,
     };
     let mut entries = Vec::new();

@@ -20,6 +20,8 @@ pub const TRIM: &str = "trim";
 pub const RESIZING: &str = "resizing";
 /// Whether the volume is kept from being deleted and replaced: `on`.
 pub const PROTECT: &str = "protect";
+/// Those that a person sets, beside [`USER`].
+pub const NAMES: [&str; 3] = [KEEP, TRIM, PROTECT];
 /// The value of what is switched on.
 pub const ON: &str = "on";
 /// The snapshot that the volume is rolled back to when it is next mounted.

@@ -74,8 +74,16 @@ pub fn judge(pool: &Pool, index: &Index, request: &Request) -> Result<(Vec<Verdi
     let (mut verdicts, mut failures) = (Vec::new(), Vec::new());
     for (name, volume) in wanted(index, request)? {
         let policy = match &request.policy {
-            Some(policy) => policy.clone(),
-            None => policy_of(name, volume)?,
+            Some(policy) => Ok(policy.clone()),
+            None => policy_of(name, volume),
+        };
+        let policy = match policy {
+            Ok(policy) => policy,
+            Err(error @ Error::Usage { .. }) => return Err(error),
+            Err(error) => {
+                failures.push(error);
+                continue;
+            }
         };
         let own = Judge {
             pool,
@@ -96,12 +104,16 @@ pub fn judge(pool: &Pool, index: &Index, request: &Request) -> Result<(Vec<Verdi
 }
 
 fn wanted<'i>(index: &'i Index, request: &Request) -> Result<Vec<(&'i Name, &'i Volume)>> {
+    if request.volumes.is_empty() && request.policy.is_some() {
+        return Err(Error::usage(
+            "of which volumes?",
+            "lovol prune NAME --keep-...; without options, each volume has its own policy",
+        ));
+    }
     if request.volumes.is_empty() {
         let all = index.volumes.iter();
-        let has_policy = |volume: &Volume| volume.record.properties.contains_key(KEEP);
-        return Ok(all
-            .filter(|(_, volume)| request.policy.is_some() || has_policy(volume))
-            .collect());
+        let with_policy = all.filter(|(_, volume)| volume.record.properties.contains_key(KEEP));
+        return Ok(with_policy.collect());
     }
     let names: BTreeSet<&Name> = request.volumes.iter().collect();
     let find = |name| index.volume(name).map(|volume| (name, volume));
@@ -199,7 +211,7 @@ impl Judge<'_> {
         if let Some((tag, _)) = holds::active(record, crate::time::now()).next() {
             return Ok(Some(format!("held by {tag}")));
         }
-        if rollback::must_not_wait_for(self.index, &full).is_err() {
+        if rollback::must_not_wait_for("prune", self.index, &full).is_err() {
             return Ok(Some("rollback at the next mount".into()));
         }
         let place = Place::Snapshot(full);
@@ -283,6 +295,8 @@ pub fn carry_out(
             for some in by_group(&going) {
                 match delete(&some) {
                     Ok(()) => pruned.snapshots.extend(names(&some)),
+                    // Somebody was quicker.
+                    Err(Error::NotFound { .. }) => {}
                     Err(error) => pruned.failures.push(error),
                 }
             }
@@ -330,29 +344,26 @@ pub fn old_trash(pool: &Pool, index: &Index) -> Vec<String> {
 /// How long between two prunings before it is the clock that is doubted, in days.
 const GAP: i64 = 8;
 
-/// Notes that the pool is pruned now; fails where the clock may have jumped since the last time, and
-/// believes it from then on.
-pub fn must_be_the_time(pool: &Pool, is_sure: bool) -> Result<()> {
+/// Why it may not be the time that the clock says, if there is a reason: it is held against the last
+/// time that the pool was pruned.
+pub fn doubt(pool: &Pool) -> Option<String> {
     let now = crate::time::now_in_seconds();
-    let last = settings::pruned(pool);
-    settings::note_pruned(pool, now)?;
-    let Some(last) = last.filter(|_| !is_sure) else {
-        return Ok(());
-    };
+    let last = settings::pruned(pool)?;
     let days = (now.as_second() - last.as_second()) / 86_400;
     let why = if now < last {
         format!("it was {} when it was pruned last", crate::time::show(last))
     } else if days > GAP {
         format!("it was pruned last {days} days ago")
     } else {
-        return Ok(());
+        return None;
     };
-    Err(Error::refused(
-        "nothing is pruned",
-        format!(
-            "{why}, and now it is {}: the clock may have jumped",
-            crate::time::show(now)
-        ),
-    )
-    .with_hint("if the clock is right, run it again; -y says so at once"))
+    let now = crate::time::show(now);
+    Some(format!(
+        "{why}, and now it is {now}: the clock may have jumped"
+    ))
+}
+
+/// Notes that the pool is pruned now: from then on the clock is believed.
+pub fn note(pool: &Pool) -> Result<()> {
+    settings::note_pruned(pool, crate::time::now_in_seconds())
 }

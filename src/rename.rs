@@ -7,6 +7,7 @@ use crate::plan::{Observer, Step};
 use crate::pool::lock::Lock;
 use crate::pool::place::snapshots_dir;
 use crate::pool::{Edit, Place, Pool, edit};
+use crate::rollback;
 use crate::trash::image_must_be_unused;
 use crate::usage::Usage;
 
@@ -60,6 +61,7 @@ impl Rename {
                     snapshot: to.clone(),
                 };
                 index.must_not_have_snapshot(&new)?;
+                rollback::must_not_wait_for("rename", index, from)?;
                 image_must_be_unused(pool, &usage, &self.place(), record)?;
                 let to_place = Place::Snapshot(new);
                 edit::must_be_free(pool, &to_place.path())?;

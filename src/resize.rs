@@ -25,6 +25,7 @@ use crate::size::{MAX, MIB, Size};
 use crate::space::{Claim, must_allow};
 use crate::sys::ioctl;
 use crate::sys::loopdev::{self, FileId};
+use crate::sys::signals::Blocked;
 use crate::usage::Usage;
 
 /// How large a volume is to be.
@@ -79,6 +80,9 @@ impl<'p> Resize<'p> {
     }
 
     fn must_be_possible(&self) -> Result<()> {
+        if self.new != self.old && self.image.mount_dirs().is_empty() {
+            self.image.must_not_be_used_unseen()?;
+        }
         let new = Size(self.new);
         let least = if self.new == self.old {
             self.fs.least_size()
@@ -168,8 +172,9 @@ impl<'p> Resize<'p> {
     /// Resizes it.
     pub fn carry_out(&self, observer: &dyn Observer) -> Result<()> {
         let new = self.new;
+        let mut unfinished = None;
         change(self.pool, &self.place, |record| {
-            record.properties.insert(RESIZING.into(), new.to_string());
+            unfinished = record.properties.insert(RESIZING.into(), new.to_string());
             Ok(())
         })?;
         let resized = if new < self.old {
@@ -180,7 +185,11 @@ impl<'p> Resize<'p> {
         match resized {
             Ok(()) => self.note(new).map_err(|why| self.partly(why)),
             Err(Failed::Early(why)) => {
-                let taken_back = self.size_image(self.old).and_then(|()| self.note(self.old));
+                let taken_back = self.size_image(self.old).and_then(|()| match unfinished {
+                    // What was not finished before is not finished now.
+                    Some(_) => Err(Error::NotRoot),
+                    None => self.note(self.old),
+                });
                 Err(match taken_back {
                     Ok(()) => why,
                     Err(_) => self.partly(why),
@@ -203,13 +212,21 @@ impl<'p> Resize<'p> {
     }
 
     /// Notes the size that it has, and that nothing is under way.
+    ///
+    /// It is done: so the pool's lock is waited for longer than otherwise.
     fn note(&self, size: u64) -> Result<()> {
-        change(self.pool, &self.place, |record| {
-            record.properties.remove(RESIZING);
-            record.size = size;
-            Ok(())
-        })
-        .map(drop)
+        let mut tries = 0;
+        loop {
+            let noted = change(self.pool, &self.place, |record| {
+                record.properties.remove(RESIZING);
+                record.size = size;
+                Ok(())
+            });
+            match noted {
+                Err(Error::Locked { .. }) if tries < 5 => tries += 1,
+                noted => return noted.map(drop),
+            }
+        }
     }
 
     fn grow(&self, observer: &dyn Observer) -> Result<(), Failed> {
@@ -261,6 +278,9 @@ impl<'p> Resize<'p> {
 
     /// By the tool of ext4, on its device or one for this.
     fn resize_unmounted(&self) -> Result<(), Failed> {
+        self.image
+            .must_not_be_used_unseen()
+            .map_err(Failed::Early)?;
         if let Some(device) = self.image.attached_to().map_err(Failed::Early)? {
             return resize_ext4(&device.path(), self.new);
         }
@@ -305,7 +325,13 @@ impl<'p> Resize<'p> {
 fn resize_ext4(device: &Path, bytes: u64) -> Result<(), Failed> {
     let size = || ext4::size(device);
     let before = size().map_err(Failed::Early)?;
-    ext4::resize(device, bytes).map_err(|why| match size() {
+    // It moves blocks about, and is not to be stopped half way by ^C, which its group would get.
+    let signals = Blocked::all()
+        .doing("block", "signals")
+        .map_err(Failed::Early)?;
+    let resized = ext4::resize(device, bytes);
+    drop(signals);
+    resized.map_err(|why| match size() {
         Ok(now) if now == before => Failed::Early(why),
         _ => Failed::Late(why),
     })

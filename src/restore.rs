@@ -1,14 +1,14 @@
 //! Getting a file or a directory back from a snapshot: with owners, modes, times, xattrs, ACLs and holes,
 //! and without a mount that anybody sees.
 //!
-//! It is copied beside its destination under another name, and gets its own when it is whole: by a rename
-//! that never replaces.
+//! It is copied into a directory of its own beside its destination, which nobody else may enter, and gets
+//! its name when it is whole: by a rename that never replaces.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 
 use crate::error::{Context, Error, Result};
 use crate::mounting::{Image, Reading};
@@ -16,6 +16,7 @@ use crate::name::SnapshotName;
 use crate::plan::{Observer, Step};
 use crate::pool::{Place, Pool};
 use crate::sys::beneath;
+use crate::sys::signals::Blocked;
 use crate::sys::tool::Tool;
 
 const CP: Tool = Tool {
@@ -42,7 +43,7 @@ impl Source {
     ///
     /// # Errors
     /// In words.
-    pub fn parse(text: &std::ffi::OsStr) -> Result<Self, String> {
+    pub fn parse(text: &OsStr) -> Result<Self, String> {
         use std::os::unix::ffi::OsStrExt;
         let expected =
             || "expected VOLUME@SNAPSHOT:PATH, such as home@monday:alice/letter".to_owned();
@@ -52,7 +53,7 @@ impl Source {
             .position(|byte| *byte == b':')
             .ok_or_else(expected)?;
         let name = std::str::from_utf8(&bytes[..colon]).map_err(|_| expected())?;
-        let path = Path::new(std::ffi::OsStr::from_bytes(&bytes[colon + 1..]));
+        let path = Path::new(OsStr::from_bytes(&bytes[colon + 1..]));
         let path: PathBuf = path
             .components()
             .filter(|part| !matches!(part, Component::RootDir | Component::CurDir))
@@ -73,8 +74,10 @@ impl Source {
 pub struct Restore<'p> {
     pool: &'p Pool,
     source: Source,
-    /// The directory that it goes to, and its name there.
-    dir: PathBuf,
+    /// The directory that it goes to: held, so that what was looked at is what is written to.
+    dir: OwnedFd,
+    /// What that is called, and its name there.
+    to: PathBuf,
     name: OsString,
 }
 
@@ -83,46 +86,59 @@ impl<'p> Restore<'p> {
     /// there is none.
     pub fn new(pool: &'p Pool, source: Source, destination: Option<&Path>) -> Result<Self> {
         let name = source.path.file_name().unwrap_or_default().to_owned();
-        let to = match destination {
-            Some(path) if path.is_dir() => path.join(&name),
-            Some(path) => path.to_owned(),
-            None => place_in_volume(pool, &source)?,
+        let (dir, to, name) = match destination {
+            Some(path) if path.is_dir() => (open_dir(path)?, path.join(&name), name),
+            Some(path) => {
+                let name = path.file_name().ok_or_else(|| {
+                    Error::usage(
+                        format!("{} names no file", path.display()),
+                        "name the new file",
+                    )
+                })?;
+                let parent = path
+                    .parent()
+                    .filter(|parent| !parent.as_os_str().is_empty());
+                (
+                    open_dir(parent.unwrap_or(Path::new(".")))?,
+                    path.to_owned(),
+                    name.to_owned(),
+                )
+            }
+            None => {
+                let (dir, to) = place_in_volume(pool, &source)?;
+                (dir, to, name)
+            }
         };
-        let (Some(name), Some(dir)) = (to.file_name(), to.parent()) else {
-            return Err(Error::usage(
-                format!("{} names no file", to.display()),
-                "name the new file",
-            ));
-        };
-        let dir = if dir.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            dir
-        };
-        if to.symlink_metadata().is_ok() {
-            return Err(Error::Exists {
+        match rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(rustix::io::Errno::NOENT) => Ok(Self {
+                pool,
+                source,
+                dir,
+                to,
+                name,
+            }),
+            Err(error) => Err(Error::io("look at", to, error.into())),
+            Ok(_) => Err(Error::Exists {
                 what: to.display().to_string(),
                 hint: Some("it is not replaced: name another DEST, or move it away".into()),
-            });
+            }),
         }
-        Ok(Self {
-            pool,
-            dir: dir.canonicalize().doing("find", dir)?,
-            name: name.to_owned(),
-            source,
-        })
     }
 
     /// Where it goes.
-    pub fn to(&self) -> PathBuf {
-        self.dir.join(&self.name)
+    pub fn to(&self) -> &Path {
+        &self.to
+    }
+
+    fn shown(&self) -> String {
+        format!("{}:{}", self.source.snapshot, self.source.path.display())
     }
 
     /// What [`Restore::carry_out`] does.
     pub fn step(&self) -> Step {
         Step::Copy {
-            from: format!("{}:{}", self.source.snapshot, self.source.path.display()).into(),
-            to: self.to(),
+            from: self.shown().into(),
+            to: self.to.clone(),
         }
     }
 
@@ -131,18 +147,21 @@ impl<'p> Restore<'p> {
         let place = Place::Snapshot(self.source.snapshot.clone());
         let reading = Image::open(self.pool, &place)?.open_to_read(observer)?;
         observer.begin(&self.step());
+        // ^C comes after: what it would leave lies beside the destination.
+        let signals = Blocked::all().doing("block", "signals")?;
         let copied = self.copy(&reading);
-        let closed = reading.close();
-        copied.and(closed)
+        drop(signals);
+        if let Err(error) = reading.close() {
+            // Restored it is all the same, or not.
+            observer.warn(&error.to_string());
+        }
+        copied
     }
 
     fn copy(&self, reading: &Reading) -> Result<()> {
-        let shown = format!("{}:{}", self.source.snapshot, self.source.path.display());
-        let parent = self
-            .source
-            .path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
+        let shown = self.shown();
+        let parent = self.source.path.parent();
+        let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
         // Through no symlink of whoever made the snapshot's content.
         let parent = beneath::open(
             &reading.root,
@@ -153,47 +172,94 @@ impl<'p> Restore<'p> {
         let name = self.source.path.file_name().unwrap_or_default();
         beneath::open(&parent, name, OFlags::PATH | OFlags::NOFOLLOW).doing("find", &shown)?;
 
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(&self.dir, flags, Mode::empty()).doing("open", &self.dir)?;
-        let mut partial = OsString::from(".lovol-restore-");
-        partial.push(std::process::id().to_string());
-        let copied = copy(&parent, name, &dir, &partial).and_then(|()| {
-            rustix::fs::renameat_with(&dir, &partial, &dir, &self.name, RenameFlags::NOREPLACE)
-                .doing("name", self.to())
-        });
-        if copied.is_err() {
-            let left = Path::new(&beneath::fd_path_for_tools(&dir)).join(&partial);
-            drop(RM.run(&["-rf".as_ref(), "--".as_ref(), left.as_os_str()], &[0]));
-        }
-        copied
+        let staging = Staging::make(&self.dir, &self.to)?;
+        copy(&parent, name, &staging.inner)?;
+        rustix::fs::syncfs(&staging.inner).doing("write back", &self.to)?;
+        rustix::fs::renameat_with(
+            &staging.inner,
+            WHOLE,
+            &self.dir,
+            &self.name,
+            RenameFlags::NOREPLACE,
+        )
+        .doing("name", &self.to)
     }
 }
 
-fn copy(from: &OwnedFd, name: &std::ffi::OsStr, to: &OwnedFd, new: &std::ffi::OsStr) -> Result<()> {
+/// A directory of ours beside the destination, which nobody else may enter; removed with all that is in
+/// it.
+struct Staging<'d> {
+    outer: &'d OwnedFd,
+    name: OsString,
+    inner: OwnedFd,
+}
+
+/// What is copied is called so in there.
+const WHOLE: &str = "whole";
+
+impl<'d> Staging<'d> {
+    fn make(outer: &'d OwnedFd, to: &Path) -> Result<Self> {
+        let mut name = OsString::from(".lovol-restore-");
+        name.push(std::process::id().to_string());
+        // Fails where somebody has put something there, a symlink for example.
+        rustix::fs::mkdirat(outer, &name, Mode::RWXU).doing("make a directory beside", to)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inner = rustix::fs::openat(outer, &name, flags, Mode::empty())
+            .doing("open the directory beside", to)?;
+        let stat = rustix::fs::fstat(&inner).doing("look at the directory beside", to)?;
+        if stat.st_uid != 0 || stat.st_mode & 0o077 != 0 {
+            return Err(Error::refused(
+                format!("cannot restore to {}", to.display()),
+                "somebody has put another directory in the place of lovol's own",
+            ));
+        }
+        Ok(Self { outer, name, inner })
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        let left = Path::new(&beneath::fd_path_for_tools(&self.inner)).join(WHOLE);
+        drop(RM.run(&["-rf".as_ref(), "--".as_ref(), left.as_os_str()], &[0]));
+        let _ = rustix::fs::unlinkat(self.outer, &self.name, AtFlags::REMOVEDIR);
+    }
+}
+
+fn open_dir(dir: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty()).doing("open", dir)
+}
+
+fn copy(from: &OwnedFd, name: &OsStr, to: &OwnedFd) -> Result<()> {
     let from = Path::new(&beneath::fd_path_for_tools(from)).join(name);
-    let to = Path::new(&beneath::fd_path_for_tools(to)).join(new);
+    let to = Path::new(&beneath::fd_path_for_tools(to)).join(WHOLE);
     let options = [
         "--archive",
+        // By itself --archive says nothing of those that it cannot keep.
+        "--preserve=xattr",
         "--sparse=always",
         "--no-target-directory",
         "--",
     ];
-    let mut words: Vec<&std::ffi::OsStr> = options.iter().map(std::ffi::OsStr::new).collect();
+    let mut words: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
     words.extend([from.as_os_str(), to.as_os_str()]);
-    CP.run(&words, &[0]).map(drop)
+    CP.run_undisturbed(&words, &[0]).map(drop)
 }
 
-/// The same path where the volume is mounted.
-fn place_in_volume(pool: &Pool, source: &Source) -> Result<PathBuf> {
+/// The directory where it was in the mounted volume, through no symlink of its users, and its path.
+fn place_in_volume(pool: &Pool, source: &Source) -> Result<(OwnedFd, PathBuf)> {
     let volume = &source.snapshot.volume;
     let image = Image::open(pool, &Place::volume(volume))?;
-    let dirs = image.mount_dirs();
-    let dir = dirs.last().ok_or_else(|| {
+    let (root, dir) = image.mounted_root()?.ok_or_else(|| {
         Error::refused(
             format!("cannot restore {}", source.path.display()),
             format!("{volume} is not mounted"),
         )
         .with_hint("name a DEST for it")
     })?;
-    Ok(dir.join(&source.path))
+    let parent = source.path.parent();
+    let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let opened = beneath::open_dir(&root, parent).doing("open", dir.join(parent))?;
+    Ok((opened, dir.join(&source.path)))
 }

@@ -7,18 +7,22 @@
 //! ```
 //! The new image is a volume with a UUID of its own; newer snapshots stay where they are.
 
+use std::collections::BTreeMap;
+
 use rustix::fs::OFlags;
 
 use crate::error::{Context, Error, Result};
+use crate::guest::Fs;
 use crate::image::{NewImage, VOLUME_MODE, attach_for_us};
 use crate::index::{Index, Volume};
 use crate::name::{Name, SnapshotName};
 use crate::plan::{Observer, Step};
-use crate::pool::change::change;
+use crate::pool::change::change_in;
 use crate::pool::lock::Lock;
 use crate::pool::{Edit, Place, Pool};
 use crate::properties::{RESIZING, ROLLBACK_TO};
 use crate::record::{Consistency, Record};
+use crate::space::{Claim, must_allow};
 use crate::sys::mount::Detached;
 use crate::sys::reflink;
 use crate::usage::Usage;
@@ -88,11 +92,18 @@ impl<'p> Rollback<'p> {
 
     /// Rolls it back, and returns the name of what it was.  Nobody may use it.
     pub fn carry_out(&self, observer: &dyn Observer) -> Result<SnapshotName> {
+        let lock = Lock::of_image(self.pool, &Place::volume(&self.volume))?;
+        self.locked(&lock, observer)
+    }
+
+    fn locked(&self, lock: &Lock, observer: &dyn Observer) -> Result<SnapshotName> {
         let place = Place::volume(&self.volume);
-        let lock = Lock::of_image(self.pool, &place)?;
         let index = self.pool.index()?;
+        let what = format!("cannot roll {} back", self.volume);
+        let volume = std::slice::from_ref(&self.volume);
+        must_allow(self.pool, &what, Claim::Snapshots(volume))?;
         self.must_be_unused(&index)?;
-        let new = self.new_record(&index)?;
+        let mut new = self.new_record(&index)?;
         let image = self.clone_snapshot(&new, observer)?;
         let consistency = self.look_at_live(&index)?;
 
@@ -104,7 +115,11 @@ impl<'p> Rollback<'p> {
         edit.index.snapshot(&self.to)?;
         let was = volume.record.clone();
         let before = name_of_before(volume);
-        let record = self.record_of_before(&was, consistency);
+        // What was set of it meanwhile stays.
+        new.properties = properties_of_new(&was);
+        let mut record = self.record_of_before(&was, consistency);
+        // A resize may be unfinished: the image is as long as it is.
+        record.size = self.pool.look_at(&place)?.len();
         let steps = self.steps(&new, &before, &record, &was);
         self.exchange(image, &new, &before, &mut edit, &steps, observer)?;
         Ok(SnapshotName {
@@ -130,9 +145,7 @@ impl<'p> Rollback<'p> {
     fn new_record(&self, index: &Index) -> Result<Record> {
         let volume = &index.volume(&self.volume)?.record;
         let mut record = index.snapshot(&self.to)?.child();
-        record.properties.clone_from(&volume.properties);
-        record.properties.remove(ROLLBACK_TO);
-        record.properties.remove(RESIZING);
+        record.properties = properties_of_new(volume);
         Ok(record)
     }
 
@@ -157,7 +170,8 @@ impl<'p> Rollback<'p> {
         let image = NewImage::for_place(self.pool, &place)?;
         reflink::clone_at_once(&source, &image.file, new.size)
             .doing("clone", self.pool.full_path(&from))?;
-        if new.fs != crate::guest::Fs::None {
+        // What nobody can mount cannot be tried: LVM, or a disk with partitions.
+        if matches!(new.fs, Fs::Xfs | Fs::Ext4 | Fs::Btrfs) {
             let device = image.attach(false, new.sector)?;
             let options = new.fs.replay_options();
             let mount = Detached::new(&device.path(), new.fs.as_str(), options)?;
@@ -235,6 +249,16 @@ impl<'p> Rollback<'p> {
                 return Err(error);
             }
         };
+        // Whoever finds it in the old one's place waits until the index knows that as well.
+        let _lock = match Lock::of_image(self.pool, &place) {
+            Ok(lock) => lock,
+            Err(error) => {
+                drop(named);
+                edit.index.intents.clear();
+                drop(edit.save());
+                return Err(error);
+            }
+        };
         edit.index.intents.clear();
         let result = edit.carry_out(steps, observer);
         if result.is_ok() || !edit.index.intents.is_empty() {
@@ -251,13 +275,22 @@ impl<'p> Rollback<'p> {
     /// Notes that it is to be rolled back when it is next mounted.
     pub fn at_next_mount(&self) -> Result<()> {
         let place = Place::volume(&self.volume);
-        change(self.pool, &place, |record| {
+        change_in(self.pool, &place, |index, record| {
+            // It may have been deleted meanwhile.
+            index.snapshot(&self.to)?;
             let to = self.to.snapshot.to_string();
             record.properties.insert(ROLLBACK_TO.into(), to);
             Ok(())
         })
         .map(drop)
     }
+}
+
+fn properties_of_new(volume: &Record) -> BTreeMap<String, String> {
+    let mut properties = volume.properties.clone();
+    properties.remove(ROLLBACK_TO);
+    properties.remove(RESIZING);
+    properties
 }
 
 fn name_of_before(volume: &Volume) -> Name {
@@ -270,24 +303,24 @@ pub fn if_due(pool: &Pool, place: &Place, observer: &dyn Observer) -> Result<()>
     let Place::Volume(name) = place else {
         return Ok(());
     };
-    let index = pool.index()?;
-    let record = &index.volume(name)?.record;
-    let Some(to) = record.properties.get(ROLLBACK_TO) else {
-        return Ok(());
-    };
-    let is_used = Usage::look()?
-        .devices_of(pool.image_id(place)?)
-        .next()
-        .is_some();
-    if is_used {
+    if !is_due(pool, name, place)? {
         return Ok(());
     }
+    // Two mounts at once, by two lines of fstab: the second looks again when the first has done it.
+    let lock = Lock::of_image(pool, place)?;
+    if !is_due(pool, name, place)? {
+        return Ok(());
+    }
+    let properties = pool.index()?.volume(name)?.record.properties.clone();
+    let Some(to) = properties.get(ROLLBACK_TO) else {
+        return Ok(());
+    };
     let due = || {
         let to = SnapshotName {
             volume: name.clone(),
             snapshot: to.parse().map_err(|why: String| Error::refused(to, why))?,
         };
-        Rollback::new(pool, to)?.carry_out(observer)
+        Rollback::new(pool, to)?.locked(&lock, observer)
     };
     let before = due().map_err(|why| {
         Error::refused(
@@ -302,8 +335,20 @@ pub fn if_due(pool: &Pool, place: &Place, observer: &dyn Observer) -> Result<()>
     Ok(())
 }
 
+/// Whether it is to be rolled back, and nobody uses it.
+fn is_due(pool: &Pool, name: &Name, place: &Place) -> Result<bool> {
+    let index = pool.index()?;
+    let record = &index.volume(name)?.record;
+    if !record.properties.contains_key(ROLLBACK_TO) {
+        return Ok(false);
+    }
+    let usage = Usage::look()?;
+    let is_used = usage.devices_of(pool.image_id(place)?).next().is_some();
+    Ok(!is_used)
+}
+
 /// Fails where a volume is to be rolled back to this snapshot.
-pub fn must_not_wait_for(index: &Index, snapshot: &SnapshotName) -> Result<()> {
+pub fn must_not_wait_for(what: &str, index: &Index, snapshot: &SnapshotName) -> Result<()> {
     let record = &index.volume(&snapshot.volume)?.record;
     let is_wanted =
         record.properties.get(ROLLBACK_TO).map(String::as_str) == Some(snapshot.snapshot.as_str());
@@ -311,7 +356,7 @@ pub fn must_not_wait_for(index: &Index, snapshot: &SnapshotName) -> Result<()> {
         return Ok(());
     }
     Err(Error::refused(
-        format!("cannot delete snapshot {snapshot}"),
+        format!("cannot {what} snapshot {snapshot}"),
         format!(
             "{} is rolled back to it when it is next mounted",
             snapshot.volume

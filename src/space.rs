@@ -113,6 +113,8 @@ pub fn candidates(pool: &Pool, index: &Index) -> Result<BTreeSet<Place>> {
 pub enum Claim<'a> {
     /// A volume that may come to take so many bytes more than now.
     Volume(u64),
+    /// A clone of this volume, of so many bytes.
+    Clone(&'a Name, u64),
     /// Snapshots of these volumes: whatever they have is to be kept when it is overwritten.
     Snapshots(&'a [Name]),
 }
@@ -136,9 +138,15 @@ pub fn must_allow(pool: &Pool, what: &str, claim: Claim<'_>) -> Result<()> {
     let policy = settings::get(pool, settings::OVERCOMMIT);
     if policy == settings::NONE {
         let index = pool.index()?;
-        let space = Space::look(pool, &index, &Shares::read(pool, &index)?)?;
-        let more = claim_of(pool, &index, claim)?;
-        let worst = space.claimable.saturating_add(more);
+        let shares = Shares::read(pool, &index)?;
+        let space = Space::look(pool, &index, &shares)?;
+        let more = claim_of(&index, &shares, claim);
+        // What names the extents of what is there comes beside.
+        let metadata = with_metadata(space.promised) - space.promised;
+        let worst = space
+            .claimable
+            .saturating_add(metadata)
+            .saturating_add(more);
         if worst > free {
             return refuse(
                 format!(
@@ -149,7 +157,9 @@ pub fn must_allow(pool: &Pool, what: &str, claim: Claim<'_>) -> Result<()> {
                 "the pool is set to promise no more than it has: 'lovol set overcommit=any' allows it",
             );
         }
-    } else if let (Ok(factor), Claim::Volume(more)) = (settings::parse_factor(&policy), claim) {
+    } else if let (Ok(factor), Claim::Volume(more) | Claim::Clone(_, more)) =
+        (settings::parse_factor(&policy), claim)
+    {
         let index = pool.index()?;
         let sizes = index.volumes.values().map(|volume| volume.record.size);
         let promised = sizes.sum::<u64>().saturating_add(more);
@@ -170,17 +180,33 @@ pub fn must_allow(pool: &Pool, what: &str, claim: Claim<'_>) -> Result<()> {
 }
 
 /// How much more could be taken in the worst case.
-fn claim_of(pool: &Pool, index: &Index, claim: Claim<'_>) -> Result<u64> {
+fn claim_of(index: &Index, shares: &Shares, claim: Claim<'_>) -> u64 {
+    let each = shares.each();
+    let exclusive = |name: &Name| {
+        let own = each.get(&Place::volume(name));
+        own.map_or(0, |taken| taken.exclusive)
+    };
     match claim {
-        Claim::Volume(bytes) => Ok(bytes),
+        Claim::Volume(bytes) => with_metadata(bytes),
+        Claim::Clone(from, bytes) => with_metadata(bytes) + exclusive(from),
         Claim::Snapshots(names) => {
-            let shares = Shares::read(pool, index)?;
-            let each = shares.each();
-            let exclusive = |name| {
-                each.get(&Place::volume(name))
-                    .map_or(0, |taken| taken.exclusive)
+            // Each is to have its own blocks that name its extents.
+            let size = |name: &Name| {
+                index
+                    .volumes
+                    .get(name)
+                    .map_or(0, |volume| volume.record.size)
             };
-            Ok(names.iter().map(exclusive).sum())
+            names
+                .iter()
+                .map(|name| exclusive(name) + size(name) / 128)
+                .sum()
         }
     }
+}
+
+/// With what names the extents, where every block is one: 16 of 4096 bytes for each, in blocks that may
+/// be half full (fs/xfs/libxfs/xfs_bmap_btree.h).
+fn with_metadata(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 128)
 }

@@ -21,6 +21,7 @@ use crate::pool::{Edit, Place, Pool, edit};
 use crate::properties;
 use crate::record::Record;
 use crate::rollback;
+use crate::space::{Claim, must_allow};
 use crate::sys::beneath;
 use crate::usage::Usage;
 
@@ -31,6 +32,14 @@ pub fn new_id(index: &Index, volume: &Name, deleted: Timestamp) -> String {
         "{volume}@{}",
         crate::time::automatic_name(deleted, is_taken)
     )
+}
+
+/// Fails when somebody holds a snapshot of a volume.
+pub fn must_not_be_held(what: &str, index: &Index, name: &Name) -> Result<()> {
+    for (snapshot, record) in &index.volume(name)?.snapshots {
+        holds::must_not_hold(what, &Place::snapshot(name, snapshot), record)?;
+    }
+    Ok(())
 }
 
 /// Fails when a volume or one of its snapshots is in use.
@@ -188,7 +197,7 @@ impl Deletion {
             let place = Place::Snapshot(name.clone());
             let record = index.snapshot(name)?;
             holds::must_not_hold("delete", &place, record)?;
-            rollback::must_not_wait_for(index, name)?;
+            rollback::must_not_wait_for("delete", index, name)?;
             image_must_be_unused(pool, &usage, &place, record)?;
         }
         for name in &self.volumes {
@@ -202,9 +211,7 @@ impl Deletion {
                 )
                 .with_hint(format!("'lovol delete -r {name}' deletes them as well")));
             }
-            for (snapshot, record) in &volume.snapshots {
-                holds::must_not_hold("delete", &Place::snapshot(name, snapshot), record)?;
-            }
+            must_not_be_held("delete", index, name)?;
             must_be_unused(pool, index, name)?;
         }
         Ok(())
@@ -319,6 +326,12 @@ pub fn undelete(
     name: Option<&Name>,
     observer: &dyn Observer,
 ) -> Result<Name> {
+    let size = find(&pool.index()?, wanted)?.1.volume.record.size;
+    must_allow(
+        pool,
+        &format!("cannot bring {wanted} back"),
+        Claim::Volume(size),
+    )?;
     let mut edit = Edit::begin(pool)?;
     let (steps, name) = prepare_undelete(pool, &edit.index, wanted, name)?;
     edit.carry_out(&steps, observer)?;
@@ -358,6 +371,7 @@ pub fn purge(pool: &Pool, ids: &[String], observer: &dyn Observer) -> Result<()>
         image_must_be_closed(pool, &usage, &place, &volume.record)?;
         for (name, record) in &volume.snapshots {
             let place = Place::TrashedSnapshot(id.clone(), name.clone());
+            holds::must_not_hold("purge", &place, record)?;
             image_must_be_closed(pool, &usage, &place, record)?;
         }
         steps.extend(plan_purge(trashed, id));

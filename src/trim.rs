@@ -5,11 +5,16 @@ use std::os::unix::fs::MetadataExt;
 use serde::Serialize;
 
 use crate::error::{Context, Result};
+use crate::guest::Fs;
+use crate::index::Index;
 use crate::mounting::Image;
 use crate::name::Name;
 use crate::plan::{Observer, Step};
 use crate::pool::{Place, Pool};
+use crate::properties::TRIM;
 use crate::sys::ioctl;
+use crate::sys::mountinfo::MountEntry;
+use crate::usage::Usage;
 
 /// What trimming gave back, in bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -22,6 +27,39 @@ pub struct Trimmed {
     pub freed: u64,
     /// What is still there, as snapshots or clones have it, too.
     pub pinned: u64,
+}
+
+/// The volumes that are trimmed where none is named: those with a filesystem that is known, but for
+/// those with the property `trim=off`.
+pub fn wanted(index: &Index) -> Vec<Name> {
+    let wanted = index.volumes.iter().filter(|(_, volume)| {
+        let record = &volume.record;
+        let is_known = matches!(record.fs, Fs::Xfs | Fs::Ext4 | Fs::Btrfs);
+        is_known
+            && record
+                .properties
+                .get(TRIM)
+                .is_none_or(|value| value != "off")
+    });
+    wanted.map(|(name, _)| name.clone()).collect()
+}
+
+/// Whether a volume is mounted, and so that it can be trimmed there.
+pub fn is_mounted(pool: &Pool, usage: &Usage, name: &Name) -> Result<bool> {
+    let id = pool.image_id(&Place::volume(name))?;
+    let mut mounts = usage
+        .devices_of(id)
+        .flat_map(|device| usage.mounts_of(device));
+    Ok(mounts.any(|entry| !entry.is_filesystem_read_only()))
+}
+
+/// Whether it is mounted read-only, and so cannot be trimmed now.
+pub fn is_read_only(pool: &Pool, usage: &Usage, name: &Name) -> Result<bool> {
+    let id = pool.image_id(&Place::volume(name))?;
+    let mut mounts = usage
+        .devices_of(id)
+        .flat_map(|device| usage.mounts_of(device));
+    Ok(mounts.any(MountEntry::is_filesystem_read_only))
 }
 
 /// What [`trim`] does.

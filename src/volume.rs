@@ -304,6 +304,7 @@ impl Adoption {
             ));
         }
         Usage::look()?.must_not_use(&shown, id, None)?;
+        self.must_be_allowed(pool)?;
         let mut record = Record::new(metadata.len(), self.fs.clone());
         let device = attach_for_us(&self.file, true, None)?;
         describe_guest(&mut record, &device.path())?;

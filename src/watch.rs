@@ -3,20 +3,19 @@
 //! ```text
 //! enough   nothing
 //! warn     it is said, and the admin's command is run, once each time it comes to that
-//! low      volumes are trimmed, and pruned by their policies, until it is no longer so
+//! low      mounted volumes are trimmed, and all pruned by their policies, until it is no longer so
 //! ```
 //! Where the pool is full, its guests get I/O errors: that is what this is to prevent.
 
 use std::fmt;
 
 use crate::error::{Context, Result};
-use crate::guest::Fs;
 use crate::plan::Observer;
 use crate::pool::{Pool, settings};
-use crate::properties::TRIM;
 use crate::prune;
 use crate::size::Size;
 use crate::trim;
+use crate::usage::Usage;
 
 /// How much is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,22 +51,23 @@ pub fn look(pool: &Pool) -> Result<(Level, Size)> {
     Ok((level, Size(free)))
 }
 
-/// Trims all volumes, and prunes them if that was not enough; tells what it did.  What fails is told and
-/// does not stop the rest.
-pub fn make_room(pool: &Pool, observer: &dyn Observer, mut tell: impl FnMut(String)) -> Result<()> {
-    let index = pool.index()?;
-    let wanted = index.volumes.iter().filter(|(_, volume)| {
-        let record = &volume.record;
-        let is_known = matches!(record.fs, Fs::Xfs | Fs::Ext4 | Fs::Btrfs);
-        is_known
-            && record
-                .properties
-                .get(TRIM)
-                .is_none_or(|value| value != "off")
-    });
-    for (name, _) in wanted {
-        match trim::trim(pool, name, observer) {
+/// Trims the mounted volumes if that is wanted, and prunes all if that was not enough; tells what it did,
+/// and returns what trimming freed.  What fails is told and does not stop the rest.
+pub fn make_room(
+    pool: &Pool,
+    trims: bool,
+    observer: &dyn Observer,
+    mut tell: impl FnMut(String),
+) -> Result<u64> {
+    // Where they are mounted: to mount one writes to it, and there is little room.
+    let usage = Usage::look()?;
+    let mut freed = 0;
+    let wanted = trim::wanted(&pool.index()?).into_iter();
+    for name in wanted.filter(|name| trims && trim::is_mounted(pool, &usage, name).unwrap_or(false))
+    {
+        match trim::trim(pool, &name, observer) {
             Ok(done) if done.freed > 0 => {
+                freed += done.freed;
                 tell(format!("trimmed {name}: {} given back", Size(done.freed)));
             }
             Ok(_) => {}
@@ -75,14 +75,14 @@ pub fn make_room(pool: &Pool, observer: &dyn Observer, mut tell: impl FnMut(Stri
         }
     }
     if look(pool)?.0 < Level::Low {
-        return Ok(());
+        return Ok(freed);
     }
     let index = pool.index()?;
     let (verdicts, failures) = prune::judge(pool, &index, &prune::Request::default())?;
     // By count, whatever the clock says; by age only where it can be believed.
-    let trash = match prune::must_be_the_time(pool, false) {
-        Ok(()) => prune::old_trash(pool, &index),
-        Err(_) => Vec::new(),
+    let trash = match prune::doubt(pool) {
+        None => prune::old_trash(pool, &index),
+        Some(_) => Vec::new(),
     };
     let pruned = prune::carry_out(pool, &verdicts, &trash, observer);
     for name in &pruned.snapshots {
@@ -94,5 +94,5 @@ pub fn make_room(pool: &Pool, observer: &dyn Observer, mut tell: impl FnMut(Stri
     for error in failures.iter().chain(&pruned.failures) {
         observer.warn(&error.to_string());
     }
-    Ok(())
+    Ok(freed)
 }

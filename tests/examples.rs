@@ -108,6 +108,8 @@ fn command(line: &str) -> &str {
 /// What is only known where it runs: the number of a device, the time of a deletion.
 fn filled_in(line: &str) -> String {
     let line = line.replace("/dev/loop0", "$(lovol attach vm)");
+    // There is not so much in them.
+    let line = line.replace("--plan-free 20G", "--plan-free 4K");
     let is_of_trash = line.starts_with("lovol purge") || line.starts_with("lovol undelete");
     if is_of_trash {
         let id = "$(lovol list --trash -J | jq -r '.trash[0].id')";

@@ -87,7 +87,15 @@ fn a_file_comes_back_as_it_was() {
         pool.lovol("restore home@none:dir")
             .fails(1, "no snapshot named home@none");
     });
-    pool.sh("rm -r home/dir");
+    // Through no symlink of who works in the volume, nor onto one.
+    pool.sh("mkdir outside; mv home/dir home/was; ln -s $TEMP/outside home/dir");
+    pool.lovol("restore home@a:dir/letter")
+        .fails(1, "cannot open");
+    assert_eq!(pool.sh("ls -A outside"), "");
+    pool.sh("rm home/dir; ln -s $TEMP/outside/new home/dir");
+    pool.lovol("restore home@a:dir")
+        .fails(1, "it is not replaced");
+    pool.sh("rm home/dir; rm -r home/was outside");
     let to = pool.dir("home").join("dir");
     pool.lovol("restore home@a:/dir")
         .ok(&format!("{}\n", to.display()));

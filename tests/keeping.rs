@@ -30,6 +30,9 @@ fn a_held_snapshot_stays() {
             "{said}"
         );
     }
+    pool.lovol("create other 1M --fs none").ok_any();
+    pool.lovol("clone --force other home")
+        .fails(1, "it is held");
     // The record has it, too.
     pool.sh("rm $POOL/index.json; lovol check --repair");
     ensure_unchanged(&pool, || {
@@ -88,6 +91,7 @@ fn properties_are_set_and_taken_away() {
             ),
             ("set colour=red", "there is no setting 'colour'"),
             ("set trash=soon", "'soon' is not like"),
+            ("set home kep=", "there is no such property"),
         ] {
             pool.lovol(words).fails(2, says);
         }

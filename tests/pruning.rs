@@ -214,6 +214,8 @@ fn volumes_have_policies_and_the_trash_an_age() {
             .fails(2, "nothing says which snapshots of home are kept");
         pool.lovol("prune nobody")
             .fails(1, "no volume named nobody");
+        pool.lovol("prune --keep-last 1")
+            .fails(2, "of which volumes?");
     });
     pool.sh("lovol set home keep=2d; lovol create old 1M --fs none; lovol delete old; lovol create new 1M --fs none");
     let gone = pool.lovol("prune").ok_any();

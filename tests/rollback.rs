@@ -152,8 +152,10 @@ fn it_waits_for_the_next_mount() {
             .ok("would set rollback-to=a of home\n");
         pool.lovol("rollback --next-mount home@a").ok("");
         pool.lovol("get home rollback-to").ok("a\n");
-        pool.lovol("delete home@a")
-            .fails(1, "rolled back to it when it is next mounted");
+        for words in ["delete home@a", "rename home@a b"] {
+            pool.lovol(words)
+                .fails(1, "rolled back to it when it is next mounted");
+        }
         // Where it is mounted already, nothing happens; nor by looking.
         pool.sh("mkdir second; lovol mount home second; umount second; mount -f home");
         assert_eq!(pool.sh("cat home/state"), "live");

@@ -222,11 +222,32 @@ fn trims(fs: &str) {
     assert_eq!(pool.loops(), []);
     pool.lovol("mount home -o ro").arg(&dir).ok_any();
     pool.lovol("trim home").fails(1, "it is mounted read-only");
-    // One that fails does not stop the rest.
     pool.lovol("set other trim=").ok("");
+    assert!(pool.lovol("trim --all").ok_any().starts_with("other: "));
+    // What a program uses beside lovol is left alone, and does not stop the rest.
+    pool.sh("umount home");
+    let used = std::fs::File::options()
+        .write(true)
+        .open(pool.image("home"))
+        .unwrap();
     let finished = pool.lovol("trim --all").finish();
     assert_eq!(finished.code(), Some(4), "{finished}");
     assert!(finished.stdout.contains("other: "), "{finished}");
+    assert!(
+        finished.stderr.contains("volume home is in use"),
+        "{finished}"
+    );
+    ensure_unchanged(&pool, || {
+        pool.lovol("resize home +512M").fails(1, "is in use")
+    });
+    drop(used);
+    pool.lovol("trim --all").ok_any();
+    // The same where it is attached.
+    let device = pool.lovol("attach home").ok_any();
+    let used = std::fs::File::open(device.trim()).unwrap();
+    pool.lovol("trim home").fails(1, "is in use");
+    drop(used);
+    pool.lovol("detach home").ok("");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::check::scan::Scanned;
 use crate::check::{Finding, Kind};
 use crate::index::Index;
+use crate::pool::lock::Lock;
 use crate::pool::place::records;
 use crate::pool::{Place, Pool};
 use crate::properties::RESIZING;
@@ -51,7 +52,10 @@ fn among_images(pool: &Pool, scanned: &Scanned) -> Vec<Finding> {
         match &found.record {
             Ok(record) => {
                 by_uuid.entry(record.uuid).or_default().push(place);
-                if let Some(size) = record.properties.get(RESIZING) {
+                let resizing = record.properties.get(RESIZING);
+                if resizing.is_some() && Lock::is_held(pool, place) {
+                    // It is being resized just now.
+                } else if let Some(size) = resizing {
                     findings.push(Finding {
                         kind: Kind::Resizing,
                         what: what.clone(),

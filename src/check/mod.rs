@@ -84,18 +84,21 @@ impl Kind {
 /// Holds everything against each other, and changes nothing.
 pub fn check(pool: &Pool) -> Result<Vec<Finding>> {
     // Under the lock, as another lovol may be between an image and its index entry.
-    let _lock = Lock::of_pool(pool)?;
-    findings(pool)
+    let lock = Lock::of_pool(pool)?;
+    let (mut findings, scanned, usage) = findings(pool)?;
+    // A guest may take its time, or hang: nobody is to wait for that.
+    drop(lock);
+    findings.extend(guests::try_all(&scanned, &usage));
+    findings.sort();
+    Ok(findings)
 }
 
-fn findings(pool: &Pool) -> Result<Vec<Finding>> {
+fn findings(pool: &Pool) -> Result<(Vec<Finding>, scan::Scanned, Usage)> {
     let mut findings = thaw::findings(&marker::abandoned()?);
     let scanned = scan::scan(pool).doing("read", pool.path())?;
     let usage = Usage::look()?;
     findings.extend(scanned.foreign.iter().cloned());
     findings.extend(compare::with_index(pool, &scanned));
     findings.extend(compare::with_kernel(pool, &scanned, &usage));
-    findings.extend(guests::try_all(&scanned, &usage));
-    findings.sort();
-    Ok(findings)
+    Ok((findings, scanned, usage))
 }

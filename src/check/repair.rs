@@ -40,8 +40,15 @@ pub fn repair(pool: &Pool, observer: &dyn Observer) -> Result<Vec<Finding>> {
         drop(lock);
     }
     for (name, size) in resizing(pool) {
-        let resized = Resize::open(pool, &name, Amount::To(size));
-        if let Err(error) = resized.and_then(|resize| resize.carry_out(observer)) {
+        let resized = Resize::open(pool, &name, Amount::To(size)).and_then(|resize| {
+            // Locked by now: another lovol may have finished it.
+            if resizing(pool).contains(&(name, size)) {
+                resize.carry_out(observer)
+            } else {
+                Ok(())
+            }
+        });
+        if let Err(error) = resized {
             observer.warn(&error.to_string());
         }
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::commands::{Context, failed, require_root};
 use crate::complete::{Which, volumes};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::keep::Keep;
 use crate::name::Name;
 use crate::prune::{self, Request, Verdict};
@@ -93,8 +93,12 @@ impl Prune {
             show(&verdicts, &trash, context)?;
             return failed(failures, false, context);
         }
-        if verdicts.iter().any(Verdict::goes) || !trash.is_empty() {
-            prune::must_be_the_time(&pool, context.globals.yes)?;
+        let doubt = prune::doubt(&pool).filter(|_| !context.globals.yes);
+        prune::note(&pool)?;
+        let is_any = verdicts.iter().any(Verdict::goes) || !trash.is_empty();
+        if let Some(why) = doubt.filter(|_| is_any) {
+            return Err(Error::refused("nothing is pruned", why)
+                .with_hint("if the clock is right, run it again; -y says so at once"));
         }
         let pruned = prune::carry_out(&pool, &verdicts, &trash, context.observer());
         let mut lines: Vec<String> = pruned.snapshots.iter().map(ToString::to_string).collect();

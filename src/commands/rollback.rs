@@ -5,13 +5,14 @@ use serde_json::json;
 
 use crate::commands::{Context, require_root, target_parser};
 use crate::complete::{Which, images};
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::mounting::Again;
 use crate::name::SnapshotName;
 use crate::plan::Step;
 use crate::pool::{Place, Pool};
 use crate::properties::ROLLBACK_TO;
 use crate::rollback::Rollback;
+use crate::sys::signals::Blocked;
 use crate::target::{self, Target};
 
 /// Make a volume what it was at a snapshot
@@ -118,6 +119,8 @@ fn volume_of(place: &Place) -> String {
 fn remounted(pool: &Pool, rollback: &Rollback<'_>, context: &Context<'_>) -> Result<SnapshotName> {
     let place = Place::volume(&rollback.to().volume);
     let observer = context.observer();
+    // The session that lies on it may end with it: that comes after.
+    let _signals = Blocked::all().doing("block", "signals")?;
     let again = Again::unmount(pool, &place, observer)?;
     let rolled_back = rollback.carry_out(observer);
     let mounted = again.mount(pool, observer);

@@ -85,7 +85,11 @@ fn parse(
             return Err(wrong("it is not KEY=VALUE".into()));
         };
         let value = match value {
-            // Whether there is such a key is asked all the same.
+            "" if !may_be_taken_away(key) => {
+                return Err(wrong(
+                    "it is not to be taken away, or there is no such property".into(),
+                ));
+            }
             "" => None,
             value => Some(parse_value(key, value).map_err(wrong)?),
         };
@@ -94,6 +98,14 @@ fn parse(
         }
     }
     Ok(changes)
+}
+
+/// A property or setting that a person can set, or what `rollback --next-mount` has noted.
+fn may_be_taken_away(key: &str) -> bool {
+    key.starts_with(properties::USER)
+        || properties::NAMES.contains(&key)
+        || key == properties::ROLLBACK_TO
+        || settings::is_known(key)
 }
 
 /// What lovol itself acts on belongs to volumes.

@@ -5,13 +5,12 @@ use clap::Args;
 use crate::commands::{Context, failed, for_each, require_root};
 use crate::complete::{Which, volumes};
 use crate::error::Result;
-use crate::guest::Fs;
 use crate::index::Index;
 use crate::name::Name;
-use crate::pool::Place;
-use crate::properties::TRIM;
+use crate::pool::{Place, Pool};
 use crate::size::Size;
-use crate::trim::{Trimmed, step, trim};
+use crate::trim::{Trimmed, is_read_only, step, trim, wanted};
+use crate::usage::Usage;
 
 /// Give back to the pool what is not used in volumes any more
 ///
@@ -32,7 +31,7 @@ pub struct TrimVolumes {
     )]
     names: Vec<Name>,
 
-    /// All volumes with a filesystem, but for those with the property trim=off
+    /// All volumes with a filesystem, but for those with the property trim=off or mounted read-only
     #[arg(long)]
     all: bool,
 }
@@ -41,7 +40,7 @@ impl TrimVolumes {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
         let pool = context.pool_for_change()?;
-        let names = self.names(&pool.index()?)?;
+        let names = self.names(&pool, &pool.index()?)?;
         if context.shows(|| Ok(names.iter().map(step).collect()))? {
             return Ok(());
         }
@@ -61,18 +60,12 @@ impl TrimVolumes {
         print(&trimmed.into_iter().flatten().collect::<Vec<_>>(), context)
     }
 
-    fn names(&self, index: &Index) -> Result<Vec<Name>> {
+    fn names(&self, pool: &Pool, index: &Index) -> Result<Vec<Name>> {
         if self.all {
-            let wanted = index.volumes.iter().filter(|(_, volume)| {
-                let record = &volume.record;
-                let is_known = matches!(record.fs, Fs::Xfs | Fs::Ext4 | Fs::Btrfs);
-                is_known
-                    && record
-                        .properties
-                        .get(TRIM)
-                        .is_none_or(|value| value != "off")
-            });
-            return Ok(wanted.map(|(name, _)| name.clone()).collect());
+            let usage = Usage::look()?;
+            let mut wanted = wanted(index);
+            wanted.retain(|name| !is_read_only(pool, &usage, name).unwrap_or(false));
+            return Ok(wanted);
         }
         for name in &self.names {
             index.volume(name)?;

@@ -1,7 +1,7 @@
 //! `lovol watch`
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -34,17 +34,18 @@ pub struct Watch {
 impl Watch {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
-        let mut last = Level::Enough;
-        let mut running: Vec<Child> = Vec::new();
+        let mut state = State::default();
         loop {
             // Those that have ended are waited for, or they would stay as zombies.
-            running.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+            state
+                .running
+                .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
             // Opened each time: its settings may change, and it may be unmounted.
-            match context
+            let looked = context
                 .pool()
-                .and_then(|pool| look(&pool, last, &mut running, context))
-            {
-                Ok(level) => last = level,
+                .and_then(|pool| look(pool, &mut state, context));
+            match looked {
+                Ok(()) => {}
                 Err(error) if self.once => return Err(error),
                 Err(error) => context.output.error(&error),
             }
@@ -56,31 +57,46 @@ impl Watch {
     }
 }
 
-fn look(
-    pool: &Pool,
-    last: Level,
-    running: &mut Vec<Child>,
-    context: &Context<'_>,
-) -> Result<Level> {
-    let (level, free) = watch::look(pool)?;
-    if level > Level::Enough && level != last {
+/// How long not to trim again when that has freed nothing: it takes its time, and writes.
+const PAUSE: Duration = Duration::from_secs(3600);
+
+/// How long to wait for a volume that is locked: the others are to be trimmed as well.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+struct State {
+    last: Option<Level>,
+    running: Vec<Child>,
+    /// When trimming freed nothing.
+    in_vain: Option<Instant>,
+}
+
+fn look(mut pool: Pool, state: &mut State, context: &Context<'_>) -> Result<()> {
+    pool.wait = pool.wait.min(PATIENCE);
+    let (level, free) = watch::look(&pool)?;
+    if level > Level::Enough && Some(level) != state.last {
         let text = format!(
             "the pool {} has {free} free: {level}",
             pool.path().display()
         );
         context.observer().warn(&text);
-        match run_command(pool, level, free) {
-            Ok(child) => running.extend(child),
+        match run_command(&pool, level, free) {
+            Ok(child) => state.running.extend(child),
             Err(error) => context.output.error(&error),
         }
     }
+    state.last = Some(level);
     if level < Level::Low || context.globals.dry_run {
-        return Ok(level);
+        return Ok(());
     }
+    let trims = state.in_vain.is_none_or(|at| at.elapsed() > PAUSE);
     let mut lines = Vec::new();
-    watch::make_room(pool, context.observer(), |line| lines.push(line))?;
-    context.output.result(&lines, "done", &lines)?;
-    watch::look(pool).map(|(level, _)| level)
+    let freed = watch::make_room(&pool, trims, context.observer(), |line| lines.push(line))?;
+    if trims {
+        state.in_vain = (freed == 0).then(Instant::now);
+    }
+    state.last = Some(watch::look(&pool)?.0);
+    context.output.result(&lines, "done", &lines)
 }
 
 /// The admin's, which may take as long as it likes.

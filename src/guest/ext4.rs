@@ -60,7 +60,7 @@ pub fn resize(device: &Path, bytes: u64) -> Result<()> {
     // resize2fs(8): K means KiB.
     let size = format!("{}K", bytes / 1024);
     RESIZE
-        .run(&[&*device.to_string_lossy(), &size], &[0])
+        .run_undisturbed(&[&*device.to_string_lossy(), &size], &[0])
         .map(drop)
 }
 

@@ -50,10 +50,13 @@ impl Again {
         drop(image);
         match unmounted {
             Ok(()) => Ok(again),
-            Err(Error::Partly { why, .. }) => {
-                again.mount(pool, observer)?;
-                Err(*why)
-            }
+            Err(Error::Partly { done, why }) => match again.mount(pool, observer) {
+                Ok(()) => Err(*why),
+                Err(error) => Err(Error::Partly {
+                    done: format!("{done}, and not mounted again: {error}"),
+                    why,
+                }),
+            },
             Err(error) => Err(error),
         }
     }
@@ -84,7 +87,8 @@ impl Again {
             if image.is_mounted_at(&entry.dir) {
                 continue;
             }
-            let all = with(&[&entry.options, &entry.super_options]);
+            // The mount may be read-only where the filesystem is not.
+            let all = with(&[&entry.super_options, &entry.options]);
             if image.mount(&entry.dir, &all, observer).is_ok() {
                 continue;
             }

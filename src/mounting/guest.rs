@@ -3,12 +3,15 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::fs::OFlags;
+
 use crate::error::{Context, Error, Result};
 use crate::guest::proof;
 use crate::mounting::{Binding, Image};
 use crate::plan::Observer;
 use crate::sys::loopdev::{Attached, LoopDevice};
 use crate::sys::mount::Detached;
+use crate::sys::{holders, ioctl};
 
 /// An open guest.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ impl Image<'_> {
     /// Where it is mounted read-only, or cannot be mounted.
     pub fn open_guest(&self, observer: &dyn Observer) -> Result<Guest> {
         let Some(device) = self.device()? else {
+            self.must_not_be_used_unseen()?;
             let how = Binding {
                 read_only: false,
                 autoclear: true,
@@ -37,6 +41,7 @@ impl Image<'_> {
             return self.mount_unseen(bound.attached().clone(), Some(bound));
         };
         let Some(root) = self.open_mounted(device)? else {
+            self.must_not_be_used_unseen()?;
             return self.mount_unseen(device.clone(), None);
         };
         Ok(Guest {
@@ -75,6 +80,35 @@ impl Image<'_> {
                 "each of its mounts is read-only",
             )
         }))
+    }
+
+    /// Fails where a program uses an image that is not mounted, a virtual machine for example: what it
+    /// knows of the filesystem would be wrong.
+    pub fn must_not_be_used_unseen(&self) -> Result<()> {
+        let users = if let Some(device) = self.device()? {
+            let mut users = device.stacked_on_it();
+            users.extend(holders::of_device(device.number));
+            users
+        } else {
+            let file = self.pool.open_image(&self.place, OFlags::RDONLY)?;
+            let is_free = ioctl::is_nobody_writing(&file);
+            if is_free.doing("lease", self.place.target())? {
+                return Ok(());
+            }
+            let mut users = holders::of_file(self.id);
+            if users.is_empty() {
+                users.push("something in the kernel has it open".into());
+            }
+            users
+        };
+        if users.is_empty() {
+            return Ok(());
+        }
+        Err(Error::InUse {
+            what: self.place.to_string(),
+            by: users,
+            hint: Some("end that first, or let it do this to its own filesystem".into()),
+        })
     }
 
     fn mount_unseen(&self, device: Attached, bound: Option<LoopDevice>) -> Result<Guest> {

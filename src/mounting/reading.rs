@@ -2,6 +2,7 @@
 //! is.
 
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Result};
 use crate::guest::proof;
@@ -26,18 +27,12 @@ impl Image<'_> {
         if self.place.is_snapshot() {
             return self.open_view(observer);
         }
-        if let Some(device) = self.device()? {
-            let mounts = self.usage.mounts_of(device);
-            let opened = mounts
-                .iter()
-                .find_map(|entry| proof::open(entry, device).ok());
-            if let Some(root) = opened {
-                return Ok(Reading {
-                    root,
-                    view: None,
-                    guest: None,
-                });
-            }
+        if let Some((root, _)) = self.mounted_root()? {
+            return Ok(Reading {
+                root,
+                view: None,
+                guest: None,
+            });
         }
         let guest = self.open_guest(observer)?;
         let root = guest.root.try_clone().doing("open", self.place.target())?;
@@ -46,6 +41,18 @@ impl Image<'_> {
             view: None,
             guest: Some(guest),
         })
+    }
+
+    /// The root directory of the volume's filesystem where it is mounted, and where that is.
+    ///
+    /// Not one of a directory in it, which is mounted elsewhere as well.
+    pub fn mounted_root(&self) -> Result<Option<(OwnedFd, PathBuf)>> {
+        let Some(device) = self.device()? else {
+            return Ok(None);
+        };
+        let mounts = self.usage.mounts_of(device);
+        let mut roots = mounts.iter().filter(|entry| entry.root == Path::new("/"));
+        Ok(roots.find_map(|entry| Some((proof::open(entry, device).ok()?, entry.dir.clone()))))
     }
 
     fn open_view(&self, observer: &dyn Observer) -> Result<Reading> {

@@ -18,8 +18,13 @@ const LEAST: u64 = 1 << 20;
 
 /// Makes the ballast if it is not there: room for two indexes.  Where there is none, so be it.
 pub fn keep_in(dir: impl AsFd) {
-    if beneath::exists(&dir, NAME).unwrap_or(true) {
-        return;
+    let length =
+        |name| rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_size);
+    match (length(NAME), length(INDEX)) {
+        (Ok(own), Ok(index)) if own >= index * 2 => return,
+        // The index has grown since.
+        (Ok(_), _) => drop(drop_from(&dir)),
+        (Err(_), _) => {}
     }
     drop(make(dir.as_fd()));
 }

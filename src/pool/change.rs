@@ -3,6 +3,7 @@
 use rustix::fs::OFlags;
 
 use crate::error::{Context, Result};
+use crate::index::Index;
 use crate::pool::{Edit, Place, Pool};
 use crate::record::Record;
 
@@ -15,10 +16,19 @@ pub fn change(
     place: &Place,
     change: impl FnOnce(&mut Record) -> Result<()>,
 ) -> Result<Record> {
+    change_in(pool, place, |_, record| change(record))
+}
+
+/// The same, where the rest of the index matters.
+pub fn change_in(
+    pool: &Pool,
+    place: &Place,
+    change: impl FnOnce(&Index, &mut Record) -> Result<()>,
+) -> Result<Record> {
     let mut edit = Edit::begin(pool)?;
     let before = place.record_in(&edit.index)?.clone();
     let mut after = before.clone();
-    change(&mut after)?;
+    change(&edit.index, &mut after)?;
     if after == before {
         return Ok(after);
     }

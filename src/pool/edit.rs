@@ -104,7 +104,10 @@ impl<'p> Edit<'p> {
         };
         Ok(steps.iter().any(|step| match step {
             Step::Move { from, .. } => is_used(from),
-            Step::Exchange { path, .. } => is_used(path),
+            // Where it is done already, who uses what is there by now is not disturbed by going on.
+            Step::Exchange { path, uuid, .. } => {
+                !self.has_uuid(path, *uuid).unwrap_or(false) && is_used(path)
+            }
             _ => false,
         }))
     }

@@ -21,6 +21,9 @@ use crate::sys::loopdev::FileId;
 /// How long to wait for others that only look at an image before a lease is refused.
 const GLANCE: Duration = Duration::from_secs(1);
 
+/// The same for another lovol: `du` and `df` read the maps of all images.
+const SWEEP: Duration = Duration::from_secs(30);
+
 /// A held lock; ends when dropped.
 #[derive(Debug)]
 pub struct Lock(File);
@@ -52,6 +55,17 @@ impl Lock {
         Ok(lock)
     }
 
+    /// Whether somebody holds the lock of an image: then what is half done there is under way.
+    pub fn is_held(pool: &Pool, place: &Place) -> bool {
+        // Somebody who holds a lease on it is at work as well.
+        let file = match pool.open_image(place, OFlags::RDONLY | OFlags::NONBLOCK) {
+            Ok(file) => file,
+            Err(error) => return error.errno() == Some(libc::EWOULDBLOCK),
+        };
+        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        locked == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
     /// Fails when another image lies at the place of the locked one by now.
     pub fn must_be_of(&self, pool: &Pool, place: &Place) -> Result<()> {
         if FileId::of(&self.0).doing("look at", pool.full_path(place))? == pool.image_id(place)? {
@@ -69,13 +83,16 @@ impl Lock {
 }
 
 /// Makes sure that nothing else has the file of `file` open, and keeps it so until that is closed.
+///
+/// Another lovol that looks at all images is waited for longer than others are.
 pub fn lease(file: &File, what: &str) -> Result<()> {
     let started = Instant::now();
     loop {
         match ioctl::write_lease(file) {
             Ok(()) => return Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
-                if started.elapsed() > GLANCE {
+                let waited = started.elapsed();
+                if waited > SWEEP || waited > GLANCE && !is_looked_at_by_lovol(file) {
                     return Err(in_use(file, what));
                 }
                 std::thread::sleep(Duration::from_millis(10));
@@ -83,6 +100,11 @@ pub fn lease(file: &File, what: &str) -> Result<()> {
             Err(error) => return Err(Error::io("lease", what, error)),
         }
     }
+}
+
+fn is_looked_at_by_lovol(file: &File) -> bool {
+    let users = FileId::of(file).map(holders::of_file).unwrap_or_default();
+    !users.is_empty() && users.iter().all(|user| user.starts_with("lovol"))
 }
 
 fn in_use(file: &File, what: &str) -> Error {

@@ -118,6 +118,11 @@ pub fn amount(pool: &Pool, key: &str) -> Option<Amount> {
 /// What is never over.
 pub const NEVER: &str = "never";
 
+/// Whether there is such a setting.
+pub fn is_known(key: &str) -> bool {
+    DEFAULTS.iter().any(|(known, _)| *known == key)
+}
+
 fn no_such(key: &str) -> String {
     let keys = DEFAULTS.map(|(key, _)| key).join(", ");
     format!("there is no setting '{key}' of a pool, only {keys}")

@@ -95,6 +95,11 @@ pub fn loop_status(device: impl AsFd) -> io::Result<loop_info64> {
     Ok(info)
 }
 
+/// Gives a loop device the size that its file has by now (`LOOP_SET_CAPACITY`).
+pub fn loop_refresh(device: impl AsFd) -> io::Result<()> {
+    ioctl_int(device, loop_device::LOOP_SET_CAPACITY, 0).map(drop)
+}
+
 /// A `loop_info64` of zeros.
 pub fn empty_loop_info() -> loop_info64 {
     // SAFETY: the structure consists of integers and byte arrays; zero is a value of each.

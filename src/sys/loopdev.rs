@@ -423,8 +423,11 @@ fn in_use(attached: &Attached) -> Error {
 
 /// Lets a loop device notice that its file has grown.
 pub fn refresh_size(attached: &Attached) -> Result<()> {
-    let handle = Handle::open(attached.path()).doing("open", attached.path())?;
-    handle.set_capacity().doing("resize", attached.path())
+    // Not for writing, which may be forbidden while it is mounted.
+    let Some(device) = hold(attached)? else {
+        return Ok(());
+    };
+    ioctl::loop_refresh(&device).doing("resize", attached.path())
 }
 
 /// Waits until the device is no longer bound to the same file.

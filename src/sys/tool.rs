@@ -1,6 +1,7 @@
 //! The guest filesystems' own tools: found in fixed places, run with a clean environment.
 
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -47,8 +48,30 @@ impl Tool {
     /// # Errors
     /// [`Error::Tool`] with what it said, unless its exit code is in `accepted`.
     pub fn run<S: AsRef<OsStr>>(self, arguments: &[S], accepted: &[i32]) -> Result<String> {
+        self.run_as(arguments, accepted, |_| {})
+    }
+
+    /// The same for one that is not to be stopped half way: ^C is lovol's alone.
+    pub fn run_undisturbed<S: AsRef<OsStr>>(
+        self,
+        arguments: &[S],
+        accepted: &[i32],
+    ) -> Result<String> {
+        self.run_as(arguments, accepted, |command| {
+            command.process_group(0);
+        })
+    }
+
+    fn run_as<S: AsRef<OsStr>>(
+        self,
+        arguments: &[S],
+        accepted: &[i32],
+        change: impl FnOnce(&mut Command),
+    ) -> Result<String> {
         let path = self.find()?;
-        let output = Command::new(&path)
+        let mut command = Command::new(&path);
+        change(&mut command);
+        let output = command
             .args(arguments)
             .env_clear()
             .env("PATH", PLACES.join(":"))

@@ -55,7 +55,8 @@ const VERBS: &[(u64, &str)] = &[
     (3, "rollback V@S"),
     (1, "rollback --undo V"),
     (1, "rollback --remount V@S"),
-    (2, "resize V +1M"),
+    // Not every root may grow a mounted ext4.
+    (2, "resize xfs +16M"),
     (2, "trim V"),
     (1, "hold V@S"),
     (2, "release V@S"),
