@@ -20,7 +20,7 @@ use crate::restore::{Restore, Source};
 #[command(after_help = "\
 Examples:
   lovol restore home@before:alice/letter
-  lovol restore home@before:alice /tmp/alice-then")]
+  lovol restore home@before:alice /mnt/alice-then")]
 pub struct RestoreFile {
     /// A path in a snapshot
     #[arg(value_name = "VOLUME@SNAPSHOT:PATH", value_parser = source_parser(), add = images(Which::Any))]
