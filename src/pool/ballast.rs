@@ -20,13 +20,12 @@ const LEAST: u64 = 1 << 20;
 pub fn keep_in(dir: impl AsFd) {
     let length =
         |name| rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_size);
-    match (length(NAME), length(INDEX)) {
-        (Ok(own), Ok(index)) if own >= index * 2 => return,
-        // The index has grown since.
-        (Ok(_), _) => drop(drop_from(&dir)),
-        (Err(_), _) => {}
+    // There may be none, or the index has grown since.
+    let is_enough =
+        matches!((length(NAME), length(INDEX)), (Ok(own), Ok(index)) if own >= index * 2);
+    if !is_enough {
+        drop(make(dir.as_fd()));
     }
-    drop(make(dir.as_fd()));
 }
 
 fn make(dir: impl AsFd) -> io::Result<()> {
@@ -39,6 +38,8 @@ fn make(dir: impl AsFd) -> io::Result<()> {
         0,
         room.next_multiple_of(LEAST).max(LEAST),
     )?;
+    // The smaller one goes only now that there is room for the larger.
+    drop_from(&dir)?;
     beneath::link(&file, &dir, NAME)
 }
 
