@@ -49,7 +49,13 @@ pub fn active(record: &Record, now: Timestamp) -> impl Iterator<Item = (&str, Op
 
 /// Fails where somebody holds a snapshot.
 pub fn must_not_hold(what: &str, place: &Place, record: &Record) -> Result<()> {
-    let shown = active(record, crate::time::now()).map(|(tag, until)| match until {
+    let now = crate::time::now();
+    let hints = active(record, now).map(|(tag, _)| match tag {
+        TAG => format!("'lovol release {}'", place.target()),
+        tag => format!("'lovol release --tag {tag} {}'", place.target()),
+    });
+    let hints: Vec<String> = hints.collect();
+    let shown = active(record, now).map(|(tag, until)| match until {
         Some(until) => format!("{tag} (until {})", crate::time::show(until)),
         None => tag.to_owned(),
     });
@@ -61,10 +67,7 @@ pub fn must_not_hold(what: &str, place: &Place, record: &Record) -> Result<()> {
         format!("cannot {what} {place}"),
         format!("it is held: {}", shown.join(", ")),
     )
-    .with_hint(format!(
-        "'lovol release --tag TAG {}' ends a hold",
-        place.target()
-    )))
+    .with_hint(format!("{} ends that", hints.join(" and "))))
 }
 
 /// Holds a snapshot; a hold of this tag that is there already gets the new end.

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 /// The longest name, in bytes.
 pub const MAX_LENGTH: usize = 64;
 
+/// What the name of a volume's state before a rollback begins with.
+const BEFORE_ROLLBACK: &str = "before-rollback-";
+
 /// A volume's or a snapshot's name, known to be well-formed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -34,7 +37,7 @@ impl Name {
     /// The name of what a volume was before it was rolled back at this time; with `_1`, `_2`, ... where
     /// it is taken.
     pub fn before_rollback(time: Timestamp, is_taken: impl Fn(&Self) -> bool) -> Self {
-        let base = Self(format!("before-rollback-{}", Self::of_time(time)));
+        let base = Self(format!("{BEFORE_ROLLBACK}{}", Self::of_time(time)));
         let mut name = base.clone();
         let mut number = 0;
         while is_taken(&name) {
@@ -44,12 +47,14 @@ impl Name {
         name
     }
 
-    /// Whether it is a time, as an automatic snapshot's is, with or without a number behind it.
-    pub fn is_of_time(&self) -> bool {
-        let base = match self.0.split_once('_') {
+    /// Whether lovol gave it to a snapshot: a time, perhaps that of a rollback, with or without a number
+    /// behind it.
+    pub fn is_automatic(&self) -> bool {
+        let name = self.0.strip_prefix(BEFORE_ROLLBACK).unwrap_or(&self.0);
+        let base = match name.split_once('_') {
             Some((base, number)) if number.parse::<u32>().is_ok() => base,
             Some(_) => return false,
-            None => &self.0,
+            None => name,
         };
         base.len() == "20261121T101500Z".len()
             && jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", base).is_ok()
@@ -74,6 +79,11 @@ impl FromStr for Name {
             return Err(format!(
                 "a name has at most {MAX_LENGTH} bytes, this one has {}",
                 text.len()
+            ));
+        }
+        if let Some((volume, _)) = text.split_once('@') {
+            return Err(format!(
+                "that names a snapshot; this takes a volume, such as {volume}"
             ));
         }
         if !first.is_ascii_alphanumeric() || !text.bytes().all(is_inner) {

@@ -41,6 +41,8 @@ pub fn parse(key: &str, value: &str) -> Result<String, String> {
         KEEP => value.parse().map(|keep: Keep| keep.to_string()),
         TRIM | PROTECT if [ON, "off"].contains(&value) => Ok(value.to_owned()),
         TRIM | PROTECT => Err(format!("'{value}' is neither on nor off")),
+        ROLLBACK_TO => Err("'lovol rollback --next-mount' sets it".into()),
+        RESIZING => Err("'lovol resize' sets it".into()),
         _ => parse_user(key, value),
     }
 }

@@ -179,28 +179,36 @@ impl Judge<'_> {
         let mut by_age = self.volume.by_age();
         by_age.reverse();
         let newest = by_age.first().map(|(name, _)| *name);
-        by_age.retain(|(name, _)| request.named || name.is_of_time());
+        let is_about = |name: &Name| request.named || name.is_automatic();
+        let named = by_age.iter().filter(|(name, _)| !is_about(name));
+        let mut verdicts: Vec<Verdict> = named
+            .map(|(name, record)| self.verdict(name, record, vec!["named".into()]))
+            .collect();
+        by_age.retain(|(name, _)| is_about(name));
         let times: Vec<_> = by_age
             .iter()
             .map(|(_, record)| record.created.to_zoned(zone.clone()))
             .collect();
-        let mut verdicts = Vec::new();
         for ((name, record), reasons) in by_age.iter().zip(retention::reasons(policy, &times)) {
             let mut keeps: Vec<String> = reasons.into_iter().map(str::to_owned).collect();
             if keeps.is_empty() {
                 let own = self.keeps_whatever_comes(name, record)?;
                 keeps.extend(own.or_else(|| (Some(*name) == newest).then(|| "newest".into())));
             }
-            verdicts.push(Verdict {
-                name: SnapshotName {
-                    volume: self.name.clone(),
-                    snapshot: (*name).clone(),
-                },
-                keeps,
-                group: record.group,
-            });
+            verdicts.push(self.verdict(name, record, keeps));
         }
         Ok(verdicts)
+    }
+
+    fn verdict(&self, name: &Name, record: &Record, keeps: Vec<String>) -> Verdict {
+        Verdict {
+            name: SnapshotName {
+                volume: self.name.clone(),
+                snapshot: name.clone(),
+            },
+            keeps,
+            group: record.group,
+        }
     }
 
     fn keeps_whatever_comes(&self, name: &Name, record: &Record) -> Result<Option<String>> {

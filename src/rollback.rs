@@ -8,6 +8,7 @@
 //! The new image is a volume with a UUID of its own; newer snapshots stay where they are.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::OFlags;
 
@@ -22,6 +23,7 @@ use crate::pool::lock::Lock;
 use crate::pool::{Edit, Place, Pool};
 use crate::properties::{RESIZING, ROLLBACK_TO};
 use crate::record::{Consistency, Record};
+use crate::size::Size;
 use crate::space::{Claim, must_allow};
 use crate::sys::mount::Detached;
 use crate::sys::reflink;
@@ -119,9 +121,20 @@ impl<'p> Rollback<'p> {
         new.properties = properties_of_new(&was);
         let mut record = self.record_of_before(&was, consistency);
         // A resize may be unfinished: the image is as long as it is.
-        record.size = self.pool.look_at(&place)?.len();
+        let old = self.pool.look_at(&place)?;
+        record.size = old.len();
+        record.allocated = Some(old.blocks() * 512);
         let steps = self.steps(&new, &before, &record, &was);
         self.exchange(image, &new, &before, &mut edit, &steps, observer)?;
+        if new.size != record.size {
+            observer.warn(&format!(
+                "{} has {} again, as at {}, and had {}",
+                self.volume,
+                Size(new.size),
+                self.to,
+                Size(record.size)
+            ));
+        }
         Ok(SnapshotName {
             volume: self.volume.clone(),
             snapshot: before,

@@ -154,7 +154,7 @@ pub fn must_allow(pool: &Pool, what: &str, claim: Claim<'_>) -> Result<()> {
                     Size(worst),
                     Size(free)
                 ),
-                "the pool is set to promise no more than it has: 'lovol set overcommit=any' allows it",
+                "the pool is to promise no more than it has: make room ('lovol df --plan-free', 'lovol trim --all', 'lovol purge --all'), or 'lovol set overcommit=any'",
             );
         }
     } else if let (Ok(factor), Claim::Volume(more) | Claim::Clone(_, more)) =

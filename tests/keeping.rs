@@ -26,7 +26,7 @@ fn a_held_snapshot_stays() {
             pool.lovol(words).fails(1, "it is held: backup (until")
         });
         assert!(
-            said.contains("hint: 'lovol release --tag TAG home@a'"),
+            said.contains("hint: 'lovol release --tag backup home@a' and 'lovol release home@a'"),
             "{said}"
         );
     }
@@ -123,11 +123,14 @@ fn settings_of_the_pool_have_defaults() {
         set.contains("trash=30d\n") && set.contains("overcommit=1.5\n"),
         "{set}"
     );
+    pool.lovol("get overcommit").ok("1.5\n");
     pool.lovol("set trash= overcommit=").ok("");
     pool.lovol("get").ok(defaults);
     for wrong in [
         "overcommit=many",
         "reserve=110%",
+        "warn=20",
+        "low=many",
         "low=-1",
         "command=sh",
         "warn=0x1",

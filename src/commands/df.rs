@@ -91,7 +91,7 @@ fn show_plan(
             format!("cannot free {wanted}"),
             format!("all snapshots that may go give {}", Size(freed)),
         )
-        .with_hint("'lovol trim --all' may give more, 'lovol purge --all' too, and so does what is released"));
+        .with_hint("'lovol trim --all' and 'lovol purge --all' may give more, and so may snapshots that are held or kept by a policy"));
     }
     context
         .output

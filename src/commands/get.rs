@@ -19,7 +19,8 @@ use crate::target::{self, Target};
 Examples:
   lovol get home
   lovol get home keep
-  lovol get                              the pool's settings")]
+  lovol get                              the pool's settings
+  lovol get trash                        one of them")]
 pub struct Get {
     /// A volume or snapshot, or nothing for the pool
     #[arg(value_name = "TARGET", value_parser = target_parser(), add = images(Which::Any))]
@@ -39,6 +40,14 @@ impl Get {
             return context.output.result(&lines, "settings", &[settings]);
         };
         let index = pool.index()?;
+        if let (Target::Volume(name), None) = (target, &self.key) {
+            // A setting, as it was set without a target.
+            if settings::is_known(name.as_str()) && !index.volumes.contains_key(name) {
+                let value = settings::get(&pool, name.as_str());
+                let json = json!({name.as_str(): value});
+                return context.output.result(&[value], "settings", &[json]);
+            }
+        }
         let place = target::find_image(target, &pool, &index)?;
         let mut properties = place.record_in(&index)?.properties.clone();
         let lines = match &self.key {

@@ -85,8 +85,8 @@ fn look(mut pool: Pool, state: &mut State, context: &Context<'_>) -> Result<()> 
             Err(error) => context.output.error(&error),
         }
     }
-    state.last = Some(level);
     if level < Level::Low || context.globals.dry_run {
+        state.last = Some(level);
         return Ok(());
     }
     let trims = state.in_vain.is_none_or(|at| at.elapsed() > PAUSE);
@@ -95,7 +95,13 @@ fn look(mut pool: Pool, state: &mut State, context: &Context<'_>) -> Result<()> 
     if trims {
         state.in_vain = (freed == 0).then(Instant::now);
     }
-    state.last = Some(watch::look(&pool)?.0);
+    let (level, free) = watch::look(&pool)?;
+    if level == Level::Low && Some(level) != state.last {
+        context.observer().warn(&format!(
+            "that was not enough, {free} are free: 'lovol purge --all' and 'lovol df --plan-free 5G' may help"
+        ));
+    }
+    state.last = Some(level);
     context.output.result(&lines, "done", &lines)
 }
 

@@ -93,6 +93,8 @@ pub fn parse_amount(text: &str) -> Result<Amount, String> {
             Ok(percent @ 0..=100) => Ok(Amount::Percent(percent)),
             _ => Err(wrong()),
         },
+        // A number alone would be bytes: a percent sign that was forgotten.
+        None if text.bytes().all(|byte| byte.is_ascii_digit()) => Err(wrong()),
         None => text.parse().map(Amount::Bytes).map_err(|_| wrong()),
     }
 }
