@@ -81,13 +81,12 @@ impl FromStr for Name {
                 text.len()
             ));
         }
-        if let Some((volume, _)) = text.split_once('@') {
-            return Err(format!(
-                "that names a snapshot; this takes a volume, such as {volume}"
-            ));
-        }
         if !first.is_ascii_alphanumeric() || !text.bytes().all(is_inner) {
-            return Err("a name consists of letters, digits, '.', '_' and '-', and begins with a letter or digit".into());
+            let mut why = "a name consists of letters, digits, '.', '_' and '-', and begins with a letter or digit".to_owned();
+            if text.contains('@') {
+                why += "; VOLUME@SNAPSHOT names a snapshot, and that is not what is wanted here";
+            }
+            return Err(why);
         }
         Ok(Self(text.to_owned()))
     }
