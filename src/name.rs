@@ -34,17 +34,16 @@ impl Name {
         Self(time.strftime("%Y%m%dT%H%M%SZ").to_string())
     }
 
+    /// The name of an automatic snapshot, such as `20261121T101500Z`, with `_1`, `_2`, ... where it is
+    /// taken.
+    pub fn automatic(time: Timestamp, is_taken: impl Fn(&Self) -> bool) -> Self {
+        Self::of_time(time).where_free(is_taken)
+    }
+
     /// The name of what a volume was before it was rolled back at this time; with `_1`, `_2`, ... where
     /// it is taken.
     pub fn before_rollback(time: Timestamp, is_taken: impl Fn(&Self) -> bool) -> Self {
-        let base = Self(format!("{BEFORE_ROLLBACK}{}", Self::of_time(time)));
-        let mut name = base.clone();
-        let mut number = 0;
-        while is_taken(&name) {
-            number += 1;
-            name = base.numbered(number);
-        }
-        name
+        Self(format!("{BEFORE_ROLLBACK}{}", Self::of_time(time))).where_free(is_taken)
     }
 
     /// Whether lovol gave it to a snapshot: a time, perhaps that of a rollback, with or without a number
@@ -60,10 +59,15 @@ impl Name {
             && jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", base).is_ok()
     }
 
-    /// This name with `_NUMBER` behind it; for names that leave room for that.
-    #[must_use]
-    pub fn numbered(&self, number: u32) -> Self {
-        Self(format!("{self}_{number}"))
+    /// This name, with `_1`, `_2`, ... behind it where it is taken; for names that leave room for that.
+    fn where_free(self, is_taken: impl Fn(&Self) -> bool) -> Self {
+        let mut name = self.clone();
+        let mut number = 0;
+        while is_taken(&name) {
+            number += 1;
+            name = Self(format!("{self}_{number}"));
+        }
+        name
     }
 }
 

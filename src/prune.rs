@@ -22,6 +22,7 @@ use crate::pool::settings::{self, NEVER, TRASH};
 use crate::pool::{Place, Pool};
 use crate::properties::KEEP;
 use crate::record::Record;
+use crate::report;
 use crate::retention::{self, Policy};
 use crate::rollback;
 use crate::time::{parse_span, shifted};
@@ -115,17 +116,8 @@ fn wanted<'i>(index: &'i Index, request: &Request) -> Result<Vec<(&'i Name, &'i 
         let with_policy = all.filter(|(_, volume)| volume.record.properties.contains_key(KEEP));
         return Ok(with_policy.collect());
     }
-    let names: BTreeSet<&Name> = request.volumes.iter().collect();
-    let find = |name| index.volume(name).map(|volume| (name, volume));
-    names
-        .into_iter()
-        .map(find)
-        .map(|found| {
-            let (name, volume) = found?;
-            let (name, _) = index.volumes.get_key_value(name).ok_or(Error::NotRoot)?;
-            Ok((name, volume))
-        })
-        .collect()
+    let once: BTreeSet<Name> = request.volumes.iter().cloned().collect();
+    report::wanted(index, &Vec::from_iter(once))
 }
 
 fn policy_of(name: &Name, volume: &Volume) -> Result<Policy> {

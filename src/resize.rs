@@ -172,9 +172,10 @@ impl<'p> Resize<'p> {
     /// Resizes it.
     pub fn carry_out(&self, observer: &dyn Observer) -> Result<()> {
         let new = self.new;
-        let mut unfinished = None;
+        let mut was_unfinished = false;
         change(self.pool, &self.place, |record| {
-            unfinished = record.properties.insert(RESIZING.into(), new.to_string());
+            let before = record.properties.insert(RESIZING.into(), new.to_string());
+            was_unfinished = before.is_some();
             Ok(())
         })?;
         let resized = if new < self.old {
@@ -185,15 +186,10 @@ impl<'p> Resize<'p> {
         match resized {
             Ok(()) => self.note(new).map_err(|why| self.partly(why)),
             Err(Failed::Early(why)) => {
-                let taken_back = self.size_image(self.old).and_then(|()| match unfinished {
-                    // What was not finished before is not finished now.
-                    Some(_) => Err(Error::NotRoot),
-                    None => self.note(self.old),
-                });
-                Err(match taken_back {
-                    Ok(()) => why,
-                    Err(_) => self.partly(why),
-                })
+                let is_sized_back = self.size_image(self.old).is_ok();
+                // What was not finished before is not finished now.
+                let is_taken_back = is_sized_back && !was_unfinished && self.note(self.old).is_ok();
+                Err(if is_taken_back { why } else { self.partly(why) })
             }
             Err(Failed::Late(why)) => Err(self.partly(why)),
         }

@@ -1,6 +1,6 @@
 //! What the pool has, and what it has promised.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::pool::{Place, Pool, on_image, settings};
 use crate::properties::KEEP;
 use crate::prune::{self, Request};
 use crate::retention::Policy;
-use crate::shares::Shares;
+use crate::shares::{Shares, Taken};
 use crate::size::Size;
 
 /// In bytes.
@@ -46,11 +46,10 @@ impl Space {
             |place: &&Place| matches!(place, Place::TrashedVolume(_) | Place::TrashedSnapshot(..));
         let trash = all.iter().filter(is_trash).cloned().collect();
         let each = shares.each();
-        let claimable = index.volumes.iter().map(|(name, volume)| {
-            let own = each.get(&Place::volume(name));
-            let exclusive = own.map_or(0, |taken| taken.exclusive);
-            volume.record.size.saturating_sub(exclusive)
-        });
+        let claimable = index
+            .volumes
+            .iter()
+            .map(|(name, volume)| volume.record.size.saturating_sub(exclusive(&each, name)));
         let promised: u64 = index
             .volumes
             .values()
@@ -182,13 +181,9 @@ pub fn must_allow(pool: &Pool, what: &str, claim: Claim<'_>) -> Result<()> {
 /// How much more could be taken in the worst case.
 fn claim_of(index: &Index, shares: &Shares, claim: Claim<'_>) -> u64 {
     let each = shares.each();
-    let exclusive = |name: &Name| {
-        let own = each.get(&Place::volume(name));
-        own.map_or(0, |taken| taken.exclusive)
-    };
     match claim {
         Claim::Volume(bytes) => with_metadata(bytes),
-        Claim::Clone(from, bytes) => with_metadata(bytes) + exclusive(from),
+        Claim::Clone(from, bytes) => with_metadata(bytes) + exclusive(&each, from),
         Claim::Snapshots(names) => {
             // Each is to have its own blocks that name its extents.
             let size = |name: &Name| {
@@ -199,10 +194,16 @@ fn claim_of(index: &Index, shares: &Shares, claim: Claim<'_>) -> u64 {
             };
             names
                 .iter()
-                .map(|name| exclusive(name) + size(name) / 128)
+                .map(|name| exclusive(&each, name) + size(name) / 128)
                 .sum()
         }
     }
+}
+
+/// What a volume alone has.
+fn exclusive(each: &BTreeMap<&Place, Taken>, name: &Name) -> u64 {
+    each.get(&Place::volume(name))
+        .map_or(0, |taken| taken.exclusive)
 }
 
 /// With what names the extents, where every block is one: 16 of 4096 bytes for each, in blocks that may

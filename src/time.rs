@@ -3,8 +3,6 @@
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Unit};
 
-use crate::name::Name;
-
 /// Now, to the microsecond: what a record can hold and a person can read.
 pub fn now() -> Timestamp {
     to_microseconds(Timestamp::now())
@@ -19,19 +17,6 @@ pub fn now_in_seconds() -> Timestamp {
 /// A time without what is finer than a microsecond.
 pub fn to_microseconds(time: Timestamp) -> Timestamp {
     time.round(Unit::Microsecond).unwrap_or(time)
-}
-
-/// The name of an automatic snapshot, such as `20261121T101500Z`, with `_1`, `_2`, ... where it is
-/// taken.
-pub fn automatic_name(time: Timestamp, is_taken: impl Fn(&Name) -> bool) -> Name {
-    let base = Name::of_time(time);
-    let mut name = base.clone();
-    let mut number = 0;
-    while is_taken(&name) {
-        number += 1;
-        name = base.numbered(number);
-    }
-    name
 }
 
 /// A time as tables show it: local calendars are for people who sit where the machine is.

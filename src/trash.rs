@@ -28,10 +28,7 @@ use crate::usage::Usage;
 /// The name of a new directory in the trash.
 pub fn new_id(index: &Index, volume: &Name, deleted: Timestamp) -> String {
     let is_taken = |name: &Name| index.trash.contains_key(&format!("{volume}@{name}"));
-    format!(
-        "{volume}@{}",
-        crate::time::automatic_name(deleted, is_taken)
-    )
+    format!("{volume}@{}", Name::automatic(deleted, is_taken))
 }
 
 /// Fails when somebody holds a snapshot of a volume.

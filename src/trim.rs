@@ -1,5 +1,6 @@
 //! Giving back to the pool what a guest does not use any more.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
@@ -46,20 +47,25 @@ pub fn wanted(index: &Index) -> Vec<Name> {
 
 /// Whether a volume is mounted, and so that it can be trimmed there.
 pub fn is_mounted(pool: &Pool, usage: &Usage, name: &Name) -> Result<bool> {
-    let id = pool.image_id(&Place::volume(name))?;
-    let mut mounts = usage
-        .devices_of(id)
-        .flat_map(|device| usage.mounts_of(device));
-    Ok(mounts.any(|entry| !entry.is_filesystem_read_only()))
+    any_mount(pool, usage, name, |entry| !entry.is_filesystem_read_only())
 }
 
 /// Whether it is mounted read-only, and so cannot be trimmed now.
 pub fn is_read_only(pool: &Pool, usage: &Usage, name: &Name) -> Result<bool> {
+    any_mount(pool, usage, name, MountEntry::is_filesystem_read_only)
+}
+
+fn any_mount(
+    pool: &Pool,
+    usage: &Usage,
+    name: &Name,
+    is_it: impl FnMut(&MountEntry) -> bool,
+) -> Result<bool> {
     let id = pool.image_id(&Place::volume(name))?;
     let mut mounts = usage
         .devices_of(id)
         .flat_map(|device| usage.mounts_of(device));
-    Ok(mounts.any(MountEntry::is_filesystem_read_only))
+    Ok(mounts.any(is_it))
 }
 
 /// What [`trim`] does.
@@ -75,12 +81,11 @@ pub fn trim(pool: &Pool, name: &Name, observer: &dyn Observer) -> Result<Trimmed
     let image = Image::open(pool, &place)?;
     let guest = image.open_guest(observer)?;
     observer.begin(&step(name));
-    // What waits to be written back would count as free.
-    rustix::fs::syncfs(&guest.root).doing("write back", name.as_str())?;
-    let before = Measured::of(pool, &place)?;
-    ioctl::trim(&guest.root).doing("trim", name.as_str())?;
-    let after = Measured::of(pool, &place)?;
-    guest.close()?;
+    let measured = trim_root(pool, &place, &guest.root);
+    // Closed, and its device waited for, also where trimming failed.
+    let closed = guest.close();
+    let (before, after) = measured?;
+    closed?;
     let unmapped = before.allocated.saturating_sub(after.allocated);
     // Others write to the pool meanwhile.
     let freed = after.free.saturating_sub(before.free).min(unmapped);
@@ -90,6 +95,15 @@ pub fn trim(pool: &Pool, name: &Name, observer: &dyn Observer) -> Result<Trimmed
         freed,
         pinned: unmapped - freed,
     })
+}
+
+/// What the pool had before it and has after it.
+fn trim_root(pool: &Pool, place: &Place, root: &OwnedFd) -> Result<(Measured, Measured)> {
+    // What waits to be written back would count as free.
+    rustix::fs::syncfs(root).doing("write back", place.target())?;
+    let before = Measured::of(pool, place)?;
+    ioctl::trim(root).doing("trim", place.target())?;
+    Ok((before, Measured::of(pool, place)?))
 }
 
 struct Measured {

@@ -52,9 +52,10 @@ impl Diff {
         let before = Image::open(&pool, &from)?.open_to_read(observer)?;
         let after = Image::open(&pool, &to)?.open_to_read(observer)?;
         let changes = diff(&before.root, &after.root);
-        before.close()?;
-        after.close()?;
+        // Both are closed whatever failed; and what failed first is told.
+        let closed = before.close().and(after.close());
         let changes = changes?;
+        closed?;
         if context.output.is_json() {
             return context.output.json("changes", &changes);
         }

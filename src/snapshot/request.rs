@@ -136,7 +136,7 @@ impl<'p> Request<'p> {
         let is_taken = |name: &Name| self.volumes.keys().any(|volume| has(volume, name));
         self.wanted
             .clone()
-            .unwrap_or_else(|| crate::time::automatic_name(time, is_taken))
+            .unwrap_or_else(|| Name::automatic(time, is_taken))
     }
 
     fn sources(&self, snapshot: &Name) -> Vec<Source<'_>> {
