@@ -41,6 +41,10 @@ impl RestoreFile {
         let pool = context.pool()?;
         pool.index()?.snapshot(&self.source.snapshot)?;
         let restore = Restore::new(&pool, self.source.clone(), self.destination.as_deref())?;
+        if !context.globals.dry_run {
+            restore.sweep();
+        }
+        restore.must_be_new()?;
         if context.shows(|| Ok(vec![restore.step()]))? {
             return Ok(());
         }

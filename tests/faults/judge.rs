@@ -42,6 +42,8 @@ impl Bed {
         if verb.is_repeatable && !is_success {
             // It is there by now, or there already.
             self.lovol(verb.words).finish();
+            let left = self.find("../yard/.*");
+            assert!(left.is_empty(), "repeated, and not swept: {left:?}");
         }
         self.must_have_one_of(verb.states);
         if verb.is_repeatable || self.is_done(verb, before) {

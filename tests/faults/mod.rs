@@ -75,7 +75,7 @@ on_each_guest! {
     mount, umount, attach, detach,
     init, init_on_an_image,
     provision_of_a_volume, provision_of_a_property,
-    resize, rollback, prune, trim, set, hold,
+    resize, rollback, prune, trim, set, hold, release, protect, watch, restore,
     repair_of_the_index, repair_of_a_frozen_guest,
 }
 

@@ -378,6 +378,40 @@ pub(super) fn hold() -> Verb {
     }
 }
 
+pub(super) fn release() -> Verb {
+    Verb {
+        prepare: &["hold home@keep --tag t{}"],
+        words: "release home@keep --tag t{}",
+        ..PLAIN
+    }
+}
+
+pub(super) fn protect() -> Verb {
+    Verb {
+        prepare: &["protect --off home"],
+        words: "protect home",
+        ..PLAIN
+    }
+}
+
+/// Trims all, and prunes.
+pub(super) fn watch() -> Verb {
+    Verb {
+        prepare: &["set low=100%"],
+        words: "watch --once",
+        ..PLAIN
+    }
+}
+
+pub(super) fn restore() -> Verb {
+    Verb {
+        words: "restore home@keep:letter ./r{}",
+        done: Done::Made("../yard/r{}"),
+        is_repeatable: true,
+        ..PLAIN
+    }
+}
+
 pub(super) fn provision_of_a_volume() -> Verb {
     Verb {
         spoil: Spoil::Fstab("lovol:v{} /nowhere lovol x-lovol.size=$SIZE,x-lovol.fs=$FS"),

@@ -4,6 +4,8 @@
 //! It is copied into a directory of its own beside its destination, which nobody else may enter, and gets
 //! its name when it is whole: by a rename that never replaces.
 
+mod staging;
+
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
@@ -18,14 +20,10 @@ use crate::pool::{Place, Pool};
 use crate::sys::beneath;
 use crate::sys::signals::Blocked;
 use crate::sys::tool::Tool;
+use staging::{Staging, WHOLE};
 
 const CP: Tool = Tool {
     program: "cp",
-    package: "coreutils",
-};
-
-const RM: Tool = Tool {
-    program: "rm",
     package: "coreutils",
 };
 
@@ -109,17 +107,27 @@ impl<'p> Restore<'p> {
                 (dir, to, name)
             }
         };
-        match rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(rustix::io::Errno::NOENT) => Ok(Self {
-                pool,
-                source,
-                dir,
-                to,
-                name,
-            }),
-            Err(error) => Err(Error::io("look at", to, error.into())),
+        Ok(Self {
+            pool,
+            source,
+            dir,
+            to,
+            name,
+        })
+    }
+
+    /// Takes away what killed ones have left where it goes to.
+    pub fn sweep(&self) {
+        Staging::sweep(&self.dir);
+    }
+
+    /// Fails where something is in its place.
+    pub fn must_be_new(&self) -> Result<()> {
+        match rustix::fs::statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::io("look at", &self.to, error.into())),
             Ok(_) => Err(Error::Exists {
-                what: to.display().to_string(),
+                what: self.to.display().to_string(),
                 hint: Some("it is not replaced: name another DEST, or move it away".into()),
             }),
         }
@@ -183,45 +191,6 @@ impl<'p> Restore<'p> {
             RenameFlags::NOREPLACE,
         )
         .doing("name", &self.to)
-    }
-}
-
-/// A directory of ours beside the destination, which nobody else may enter; removed with all that is in
-/// it.
-struct Staging<'d> {
-    outer: &'d OwnedFd,
-    name: OsString,
-    inner: OwnedFd,
-}
-
-/// What is copied is called so in there.
-const WHOLE: &str = "whole";
-
-impl<'d> Staging<'d> {
-    fn make(outer: &'d OwnedFd, to: &Path) -> Result<Self> {
-        let mut name = OsString::from(".lovol-restore-");
-        name.push(std::process::id().to_string());
-        // Fails where somebody has put something there, a symlink for example.
-        rustix::fs::mkdirat(outer, &name, Mode::RWXU).doing("make a directory beside", to)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let inner = rustix::fs::openat(outer, &name, flags, Mode::empty())
-            .doing("open the directory beside", to)?;
-        let stat = rustix::fs::fstat(&inner).doing("look at the directory beside", to)?;
-        if stat.st_uid != 0 || stat.st_mode & 0o077 != 0 {
-            return Err(Error::refused(
-                format!("cannot restore to {}", to.display()),
-                "somebody has put another directory in the place of lovol's own",
-            ));
-        }
-        Ok(Self { outer, name, inner })
-    }
-}
-
-impl Drop for Staging<'_> {
-    fn drop(&mut self) {
-        let left = Path::new(&beneath::fd_path_for_tools(&self.inner)).join(WHOLE);
-        drop(RM.run(&["-rf".as_ref(), "--".as_ref(), left.as_os_str()], &[0]));
-        let _ = rustix::fs::unlinkat(self.outer, &self.name, AtFlags::REMOVEDIR);
     }
 }
 
