@@ -9,6 +9,7 @@
 //!
 //! 20 cuts here; `LOVOL_CUTS=500 LOVOL_SEED=7` for the long run.
 
+mod choose;
 mod look;
 mod state;
 mod work;
@@ -76,7 +77,7 @@ impl Bed {
         let found = State::of_pool(&dir);
         let states = log.states.lock().unwrap()[before..=after].to_vec();
         let _round = Round::of(format!("cut {number}: {found:#?}"));
-        let Some(expected) = states.iter().find(|state| state.names() == found) else {
+        let Some(expected) = states.iter().find(|state| state.notes() == found) else {
             panic!("that is none of {states:#?}");
         };
         look::into_all(&self.outer, &dir, expected, numbers);

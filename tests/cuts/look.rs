@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lovol::index::Index;
 
-use super::state::{Guest, State, bytes};
+use super::state::{Guest, State, bytes, snapshot_of};
 use crate::support::{
     Numbers, Round, TestPool, kernel_tells_twins_apart, lovol, restore_btrfs, sh, wait_until,
 };
@@ -26,7 +26,8 @@ pub(super) fn into_all(outer: &TestPool, pool: &Path, state: &State, numbers: &m
         ));
         into(outer, guest, &copy);
     }
-    let is_snapshot = |name: &str| name.contains('@') && !name.starts_with("trash/");
+    let is_snapshot =
+        |name: &str| name.contains('@') && !name.starts_with("trash/") && !name.ends_with("@auto");
     let snapshots = state.select(is_snapshot);
     if !snapshots.is_empty() {
         let name = numbers.pick(&snapshots);
@@ -49,14 +50,14 @@ fn paths(pool: &Path) -> BTreeMap<String, PathBuf> {
         paths.insert(name.to_string(), format!("volumes/{name}.img").into());
         for snapshot in volume.snapshots.keys() {
             let path = format!("snapshots/{name}/{snapshot}.img").into();
-            paths.insert(format!("{name}@{snapshot}"), path);
+            paths.insert(snapshot_of(name.as_str(), snapshot), path);
         }
     }
     for (id, trashed) in &index.trash {
         let name = format!("trash/{}", trashed.name);
         for snapshot in trashed.volume.snapshots.keys() {
             let path = format!("trash/{id}/snapshots/{snapshot}.img").into();
-            paths.insert(format!("{name}@{snapshot}"), path);
+            paths.insert(snapshot_of(&name, snapshot), path);
         }
         paths.insert(name, format!("trash/{id}/volume.img").into());
     }
