@@ -3,6 +3,8 @@
 //! The properties are those of the fuzz targets (`make fuzz`), tried here on their seeds, on edits of
 //! these, and on anything; 2,000 cases of each, `PROPTEST_CASES=1000000` for the long run.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use lovol::name::{Name, SnapshotName};
@@ -74,7 +76,7 @@ macro_rules! hold {
     };
 }
 
-hold! { index record plan marker mount_table mount_options fstab size name target }
+hold! { index record plan marker mount_table mount_options fstab size name target setting restored }
 
 /// A seed that is refused would be no seed.
 #[test]
@@ -87,6 +89,9 @@ fn the_seeds_are_what_they_are_called() {
     }
     for seed in seeds("record") {
         serde_json::from_slice::<lovol::record::Record>(&seed).unwrap();
+    }
+    for seed in seeds("restored") {
+        lovol::restore::Source::parse(OsStr::from_bytes(&seed)).unwrap();
     }
     for seed in seeds("marker") {
         assert!(lovol::sys::marker::parse(&seed).is_some());

@@ -11,10 +11,13 @@ use std::os::unix::ffi::OsStrExt;
 use lovol::index::Index;
 use lovol::name::{Name, SnapshotName};
 use lovol::plan::Step;
+use lovol::pool::settings;
 use lovol::record::Record;
+use lovol::restore::Source;
 use lovol::size::Size;
 use lovol::sys::{marker, mount, mountinfo};
 use lovol::target::{Range, Target};
+use lovol::{properties, time};
 
 /// What can be read can be written, and is the same when it is read again.
 pub fn index(bytes: &[u8]) {
@@ -154,6 +157,33 @@ pub fn target(bytes: &[u8]) {
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
         drop(Range::parse(text));
+    }
+}
+
+/// What `set` takes it stores, and takes again as it is stored; a time to come is one.
+pub fn setting(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Some((key, value)) = text.split_once('=') else {
+        if let Ok(until) = time::parse_until(text) {
+            assert!(until >= time::now_in_seconds());
+        }
+        return;
+    };
+    for parse in [properties::parse, settings::parse] {
+        if let Ok(stored) = parse(key, value) {
+            assert_eq!(parse(key, &stored), Ok(stored.clone()));
+        }
+    }
+}
+
+/// A path in a snapshot leads nowhere else.
+pub fn restored(bytes: &[u8]) {
+    if let Ok(source) = Source::parse(OsStr::from_bytes(bytes)) {
+        assert!(!source.path.as_os_str().is_empty() && source.path.is_relative());
+        let is_plain = |part| matches!(part, std::path::Component::Normal(_));
+        assert!(source.path.components().all(is_plain));
     }
 }
 

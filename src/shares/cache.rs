@@ -284,4 +284,23 @@ mod tests {
             assert!(parse(&other, &[key(7)]).is_none(), "{at}");
         }
     }
+
+    proptest::proptest! {
+        /// With the right sum, as its writer may have been wrong, or another version's.
+        #[test]
+        fn whatever_it_holds_it_is_in_order_or_not_believed(
+            words in proptest::collection::vec(0_u64..6, 0..60),
+        ) {
+            let mut bytes = MAGIC.to_le_bytes().to_vec();
+            bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+            bytes.extend(sum_of(&bytes).to_le_bytes());
+            let images = [key(1), Key { inode: 1, changed: (1, 1), size: 1 }];
+            if let Some(cached) = parse(&bytes, &images) {
+                assert!(cached.segments.is_sorted_by_key(|segment| segment.logical));
+                let owners = |segment: &Segment| &cached.sets[segment.owners as usize];
+                let are_today = |segment| owners(segment).iter().all(|owner| *owner < 2);
+                assert!(cached.segments.iter().all(are_today));
+            }
+        }
+    }
 }
