@@ -143,8 +143,12 @@ fn struck_while_all_are_frozen(what: &str, exit: (Option<i32>, Option<i32>)) {
         let finished = command.strace(&log, options).finish();
         (finished, Trace::read(&log))
     };
-    // How many ioctls come before differs from run to run: until one hits.  A shot that struck one
-    // before the freeze says nothing of where it would have been: then the same aim again.
+    // How many ioctls come before differs from run to run, with what is written meanwhile and with the
+    // machine's loop devices: until one hits.  A shot that struck one before the freeze says nothing of
+    // where it would have been: then the same aim again.
+    for (writer, _) in &writers {
+        writer.rest();
+    }
     let (mut aim, mut number, begun) = (0, 0, Instant::now());
     loop {
         let is_clone_of_frozen = |calls: &[String], at: usize| {

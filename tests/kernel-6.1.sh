@@ -72,7 +72,7 @@ boot() {
     exec timeout --kill-after=10 "$limit" tests/user-mode-linux.sh "$own" \
         mem="${memory_mib}M" uml_dir="$own" umid=uml \
         root=/dev/root rootfstype=hostfs rootflags=/ ro init="$dir/init" LOVOL_RUN="$own" \
-        ubda="$own/disk" ubdb="$own/outcome" \
+        ubda="$own/outcome" \
         con=null con0=null,fd:1 con1=null,fd:3 \
         3>"$own/console" >"$own/log" 2>&1 </dev/null
 }

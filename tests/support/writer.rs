@@ -29,6 +29,7 @@ pub(crate) struct Writer {
 #[derive(Default)]
 struct Tally {
     stop: AtomicBool,
+    rests: AtomicBool,
     count: AtomicU64,
     worst_nanos: AtomicU64,
 }
@@ -68,6 +69,10 @@ impl Writer {
     /// Fails unless the guest takes another write soon: it is not frozen, not read-only, not dead.
     #[track_caller]
     pub(crate) fn must_go_on(&self) {
+        self.tally.rests.store(false, SeqCst);
+        self.thread
+            .iter()
+            .for_each(|thread| thread.thread().unpark());
         let before = self.count();
         wait_until("the writer writes", LIMIT, || {
             self.count() > before || self.has_ended()
@@ -75,10 +80,15 @@ impl Writer {
         assert!(!self.has_ended(), "the writer has failed");
     }
 
+    /// Rests from the next write on, until it is to [go on](Self::must_go_on).
+    pub(crate) fn rest(&self) {
+        self.tally.rests.store(true, SeqCst);
+    }
+
     /// Stops, and returns how many writes are durable.
     #[track_caller]
     pub(crate) fn stop(mut self) -> u64 {
-        self.tally.stop.store(true, SeqCst);
+        self.end();
         wait_until("the writer stops", LIMIT, || self.has_ended());
         self.thread
             .take()
@@ -97,6 +107,13 @@ impl Writer {
         result.expect_err("the writer goes on until it fails")
     }
 
+    fn end(&self) {
+        self.tally.stop.store(true, SeqCst);
+        self.thread
+            .iter()
+            .for_each(|thread| thread.thread().unpark());
+    }
+
     fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -104,7 +121,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.tally.stop.store(true, SeqCst);
+        self.end();
         // In a frozen guest it cannot end; whoever drops the pool will thaw that.
         happens(Duration::from_secs(2), || self.has_ended());
     }
@@ -112,6 +129,10 @@ impl Drop for Writer {
 
 fn write(file: &File, tally: &Tally) -> io::Result<()> {
     while !tally.stop.load(SeqCst) {
+        if tally.rests.load(SeqCst) {
+            thread::park();
+            continue;
+        }
         let count = tally.count.load(SeqCst);
         let mut block = [0; BLOCK];
         block[..8].copy_from_slice(&count.to_le_bytes());
