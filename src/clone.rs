@@ -143,7 +143,7 @@ impl<'p> ToVolume<'p> {
             Place::Volume(from) => Claim::Clone(from, self.parent.size),
             _ => Claim::Volume(self.parent.size),
         };
-        must_allow(self.pool, &what, claim)?;
+        let _claimed = must_allow(self.pool, &what, claim)?;
         let way = self.way(&source)?;
         let image = NewImage::for_place(self.pool, &Place::volume(&self.to))?;
         let taken = snapshot::take(&source, &image, &way, self.pool.wait, observer)?;

@@ -22,7 +22,7 @@ use crate::pool::change::change;
 use crate::pool::{Place, Pool};
 use crate::properties::RESIZING;
 use crate::size::{MAX, MIB, Size};
-use crate::space::{Claim, must_allow};
+use crate::space::{self, Claim, Claimed, must_allow};
 use crate::sys::ioctl;
 use crate::sys::loopdev::{self, FileId};
 use crate::sys::signals::Blocked;
@@ -50,6 +50,7 @@ pub struct Resize<'p> {
     fs: Fs,
     old: u64,
     new: u64,
+    _claimed: Option<Claimed>,
 }
 
 /// How far it got before it failed.
@@ -64,16 +65,25 @@ impl<'p> Resize<'p> {
     /// Locks the volume, and refuses what cannot work.
     pub fn open(pool: &'p Pool, name: &Name, amount: Amount) -> Result<Self> {
         let place = Place::volume(name);
-        let image = Image::open(pool, &place)?;
+        pool.index()?.volume(name)?;
         let old = pool.look_at(&place)?.len();
-        let record = image.record();
+        let new = wanted(pool, &place, amount, old)?;
+        let claimed = claim(pool, &place, new.saturating_sub(old))?;
+        let image = Image::open(pool, &place)?;
+        if pool.look_at(&place)?.len() != old {
+            let what = format!("cannot resize {place}");
+            return Err(
+                Error::refused(what, "another lovol has just done it").with_hint("try again")
+            );
+        }
         let resize = Self {
             pool,
-            fs: record.fs.clone(),
-            new: wanted(pool, &place, amount, old)?,
+            fs: image.record().fs.clone(),
+            new,
             place,
             image,
             old,
+            _claimed: claimed,
         };
         resize.must_be_possible()?;
         Ok(resize)
@@ -101,11 +111,7 @@ impl<'p> Resize<'p> {
                 format!("the most is {}", Size(MAX)),
             ));
         }
-        if self.new > self.old {
-            let what = format!("cannot make {} larger", self.place);
-            return must_allow(self.pool, &what, Claim::Volume(self.new - self.old));
-        }
-        if self.new == self.old {
+        if self.new >= self.old {
             return Ok(());
         }
         let refuse = |why: String, hint: String| {
@@ -345,15 +351,25 @@ fn wanted(pool: &Pool, place: &Place, amount: Amount, old: u64) -> Result<u64> {
             ));
         }
         Amount::Less(by) => old - by.0,
-        Amount::Max => return room(pool, place).map(|room| room.max(old)),
+        Amount::Max => return room(pool, place, old).map(|room| room.max(old)),
     };
     Ok(bytes.next_multiple_of(MIB))
 }
 
-/// What the image takes, and what the pool has left.
-fn room(pool: &Pool, place: &Place) -> Result<u64> {
+/// Room for what it is to have more.
+fn claim(pool: &Pool, place: &Place, more: u64) -> Result<Option<Claimed>> {
+    if more == 0 {
+        return Ok(None);
+    }
+    let what = format!("cannot make {place} larger");
+    must_allow(pool, &what, Claim::Volume(more)).map(Some)
+}
+
+/// What the image takes and what the pool has left, as far as that may be promised.
+fn room(pool: &Pool, place: &Place, old: u64) -> Result<u64> {
     let own = std::os::unix::fs::MetadataExt::blocks(&pool.look_at(place)?) * 512;
     let stat = rustix::fs::fstatvfs(pool.dir()).doing("look at", pool.path())?;
     let free = stat.f_bavail * stat.f_frsize;
-    Ok((own + free) / MIB * MIB)
+    let allowed = old.saturating_add(space::left_to_promise(pool)?);
+    Ok((own + free).min(allowed) / MIB * MIB)
 }

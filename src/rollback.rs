@@ -24,7 +24,7 @@ use crate::pool::{Edit, Place, Pool};
 use crate::properties::{RESIZING, ROLLBACK_TO};
 use crate::record::{Consistency, Record};
 use crate::size::Size;
-use crate::space::{Claim, must_allow};
+use crate::space::{Claim, Claimed, must_allow};
 use crate::sys::mount::Detached;
 use crate::sys::reflink;
 use crate::usage::Usage;
@@ -94,6 +94,7 @@ impl<'p> Rollback<'p> {
 
     /// Rolls it back, and returns the name of what it was.  Nobody may use it.
     pub fn carry_out(&self, observer: &dyn Observer) -> Result<SnapshotName> {
+        let _claimed = claim(self.pool, &self.volume)?;
         let lock = Lock::of_image(self.pool, &Place::volume(&self.volume))?;
         self.locked(&lock, observer)
     }
@@ -101,9 +102,6 @@ impl<'p> Rollback<'p> {
     fn locked(&self, lock: &Lock, observer: &dyn Observer) -> Result<SnapshotName> {
         let place = Place::volume(&self.volume);
         let index = self.pool.index()?;
-        let what = format!("cannot roll {} back", self.volume);
-        let volume = std::slice::from_ref(&self.volume);
-        must_allow(self.pool, &what, Claim::Snapshots(volume))?;
         self.must_be_unused(&index)?;
         let mut new = self.new_record(&index)?;
         let image = self.clone_snapshot(&new, observer)?;
@@ -316,48 +314,51 @@ pub fn if_due(pool: &Pool, place: &Place, observer: &dyn Observer) -> Result<()>
     let Place::Volume(name) = place else {
         return Ok(());
     };
-    if !is_due(pool, name, place)? {
-        return Ok(());
-    }
-    // Two mounts at once, by two lines of fstab: the second looks again when the first has done it.
-    let lock = Lock::of_image(pool, place)?;
-    if !is_due(pool, name, place)? {
-        return Ok(());
-    }
-    let properties = pool.index()?.volume(name)?.record.properties.clone();
-    let Some(to) = properties.get(ROLLBACK_TO) else {
+    let Some(to) = due(pool, name, place)? else {
         return Ok(());
     };
-    let due = || {
-        let to = SnapshotName {
-            volume: name.clone(),
-            snapshot: to.parse().map_err(|why: String| Error::refused(to, why))?,
-        };
-        Rollback::new(pool, to)?.locked(&lock, observer)
-    };
-    let before = due().map_err(|why| {
+    let cannot = |why: Error| {
         Error::refused(
             format!("cannot mount {place}: it is to be rolled back to {to} first"),
             why.to_string(),
         )
         .with_hint(format!("'lovol set {name} {ROLLBACK_TO}=' forgets that"))
-    })?;
+    };
+    let _claimed = claim(pool, name).map_err(cannot)?;
+    // Two mounts at once, by two lines of fstab: the second looks again when the first has done it.
+    let lock = Lock::of_image(pool, place)?;
+    if due(pool, name, place)?.as_ref() != Some(&to) {
+        return Ok(());
+    }
+    let roll_back = || {
+        let to = SnapshotName {
+            volume: name.clone(),
+            snapshot: to.parse().map_err(|why: String| Error::refused(&to, why))?,
+        };
+        Rollback::new(pool, to)?.locked(&lock, observer)
+    };
+    let before = roll_back().map_err(cannot)?;
     observer.warn(&format!(
         "{name} was rolled back to {to}; what it was is {before}"
     ));
     Ok(())
 }
 
-/// Whether it is to be rolled back, and nobody uses it.
-fn is_due(pool: &Pool, name: &Name, place: &Place) -> Result<bool> {
+/// What it is to be rolled back to, where nobody uses it.
+fn due(pool: &Pool, name: &Name, place: &Place) -> Result<Option<String>> {
     let index = pool.index()?;
-    let record = &index.volume(name)?.record;
-    if !record.properties.contains_key(ROLLBACK_TO) {
-        return Ok(false);
-    }
+    let Some(to) = index.volume(name)?.record.properties.get(ROLLBACK_TO) else {
+        return Ok(None);
+    };
     let usage = Usage::look()?;
     let is_used = usage.devices_of(pool.image_id(place)?).next().is_some();
-    Ok(!is_used)
+    Ok((!is_used).then(|| to.clone()))
+}
+
+/// Room for what the volume was.
+fn claim(pool: &Pool, volume: &Name) -> Result<Claimed> {
+    let what = format!("cannot roll {volume} back");
+    must_allow(pool, &what, Claim::Snapshots(std::slice::from_ref(volume)))
 }
 
 /// Fails where a volume is to be rolled back to this snapshot.

@@ -9,6 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::index::Index;
 use crate::keep::Keep;
 use crate::name::Name;
+use crate::pool::lock::Lock;
 use crate::pool::{Place, Pool, on_image, settings};
 use crate::properties::KEEP;
 use crate::prune::{self, Request};
@@ -40,7 +41,7 @@ pub struct Space {
 impl Space {
     /// Looks.
     pub fn look(pool: &Pool, index: &Index, shares: &Shares) -> Result<Self> {
-        let stat = rustix::fs::fstatvfs(pool.dir()).doing("look at", pool.path())?;
+        let (size, free) = size_and_free(pool)?;
         let all: BTreeSet<Place> = shares.places().cloned().collect();
         let is_trash =
             |place: &&Place| matches!(place, Place::TrashedVolume(_) | Place::TrashedSnapshot(..));
@@ -50,17 +51,12 @@ impl Space {
             .volumes
             .iter()
             .map(|(name, volume)| volume.record.size.saturating_sub(exclusive(&each, name)));
-        let promised: u64 = index
-            .volumes
-            .values()
-            .map(|volume| volume.record.size)
-            .sum();
-        let size = stat.f_blocks * stat.f_frsize;
+        let promised = promised(index);
         #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
         let overcommit = promised as f64 / size.max(1) as f64;
         Ok(Self {
             size,
-            free: stat.f_bavail * stat.f_frsize,
+            free,
             allocated: shares.taken(&all).allocated,
             trash: shares.taken(&trash).exclusive,
             promised,
@@ -118,11 +114,18 @@ pub enum Claim<'a> {
     Snapshots(&'a [Name]),
 }
 
+/// Room that is claimed: under a policy, no other lovol claims any until this is dropped.  Whoever claims
+/// keeps it until the index says what has become of it, or two at once would be promised the same room.
+#[must_use = "others may claim the same room when it is dropped"]
+#[derive(Debug)]
+pub struct Claimed {
+    _lock: Option<Lock>,
+}
+
 /// Refuses what the pool's settings `reserve` and `overcommit` do not allow.
-pub fn must_allow(pool: &Pool, what: &str, claim: Claim<'_>) -> Result<()> {
+pub fn must_allow(pool: &Pool, what: &str, claim: Claim<'_>) -> Result<Claimed> {
     let refuse = |why: String, hint: &str| Err(Error::refused(what, why).with_hint(hint));
-    let stat = rustix::fs::fstatvfs(pool.dir()).doing("look at", pool.path())?;
-    let (size, free) = (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize);
+    let (size, free) = size_and_free(pool)?;
     let reserve = settings::amount(pool, settings::RESERVE).map_or(0, |amount| amount.of(size));
     if free < reserve {
         return refuse(
@@ -135,17 +138,31 @@ pub fn must_allow(pool: &Pool, what: &str, claim: Claim<'_>) -> Result<()> {
         );
     }
     let policy = settings::get(pool, settings::OVERCOMMIT);
-    if policy == settings::NONE {
-        let index = pool.index()?;
+    if policy == settings::ANY {
+        return Ok(Claimed { _lock: None });
+    }
+    let lock = Lock::of_claims(pool)?;
+    let index = pool.index()?;
+    if let Ok(factor) = settings::parse_factor(&policy) {
+        let more = match claim {
+            Claim::Volume(more) | Claim::Clone(_, more) => more,
+            Claim::Snapshots(_) => 0,
+        };
+        let promised = promised(&index).saturating_add(more);
+        if more > 0 && promised > multiplied(size, factor) {
+            return refuse(
+                format!(
+                    "{} would be promised, more than {factor} times the pool's {}",
+                    Size(promised),
+                    Size(size)
+                ),
+                "'lovol set overcommit=' raises what may be promised",
+            );
+        }
+    } else {
         let shares = Shares::read(pool, &index)?;
-        let space = Space::look(pool, &index, &shares)?;
-        let more = claim_of(&index, &shares, claim);
-        // What names the extents of what is there comes beside.
-        let metadata = with_metadata(space.promised) - space.promised;
-        let worst = space
-            .claimable
-            .saturating_add(metadata)
-            .saturating_add(more);
+        let worst = worst_case(pool, &index, &shares)?;
+        let worst = worst.saturating_add(claim_of(&index, &shares, claim));
         if worst > free {
             return refuse(
                 format!(
@@ -156,26 +173,52 @@ pub fn must_allow(pool: &Pool, what: &str, claim: Claim<'_>) -> Result<()> {
                 "the pool is to promise no more than it has: make room ('lovol df --plan-free', 'lovol trim --all', 'lovol purge --all'), or 'lovol set overcommit=any'",
             );
         }
-    } else if let (Ok(factor), Claim::Volume(more) | Claim::Clone(_, more)) =
-        (settings::parse_factor(&policy), claim)
-    {
-        let index = pool.index()?;
-        let sizes = index.volumes.values().map(|volume| volume.record.size);
-        let promised = sizes.sum::<u64>().saturating_add(more);
-        #[allow(clippy::cast_precision_loss, reason = "sizes far from 2^52 blocks")]
-        let is_too_much = promised as f64 > factor * size as f64;
-        if is_too_much {
-            return refuse(
-                format!(
-                    "{} would be promised, more than {factor} times the pool's {}",
-                    Size(promised),
-                    Size(size)
-                ),
-                "'lovol set overcommit=' raises what may be promised",
-            );
-        }
     }
-    Ok(())
+    Ok(Claimed { _lock: Some(lock) })
+}
+
+/// How much larger volumes may become, in bytes, by the pool's setting `overcommit`.
+pub fn left_to_promise(pool: &Pool) -> Result<u64> {
+    let (size, free) = size_and_free(pool)?;
+    let policy = settings::get(pool, settings::OVERCOMMIT);
+    if policy == settings::ANY {
+        return Ok(u64::MAX);
+    }
+    let index = pool.index()?;
+    if let Ok(factor) = settings::parse_factor(&policy) {
+        return Ok(multiplied(size, factor).saturating_sub(promised(&index)));
+    }
+    let shares = Shares::read(pool, &index)?;
+    let left = free.saturating_sub(worst_case(pool, &index, &shares)?);
+    // What names the extents is of it as well: `with_metadata` of the result is no more than this.
+    Ok(left - left.div_ceil(128))
+}
+
+fn size_and_free(pool: &Pool) -> Result<(u64, u64)> {
+    let stat = rustix::fs::fstatvfs(pool.dir()).doing("look at", pool.path())?;
+    Ok((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
+}
+
+fn promised(index: &Index) -> u64 {
+    let sizes = index.volumes.values().map(|volume| volume.record.size);
+    sizes.sum()
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes far from 2^52 blocks, and a factor above 0; what is too large becomes the most there is"
+)]
+fn multiplied(size: u64, factor: f64) -> u64 {
+    (factor * size as f64) as u64
+}
+
+/// What the volumes could still take, with what names the extents of what is there.
+fn worst_case(pool: &Pool, index: &Index, shares: &Shares) -> Result<u64> {
+    let space = Space::look(pool, index, shares)?;
+    let metadata = with_metadata(space.promised) - space.promised;
+    Ok(space.claimable.saturating_add(metadata))
 }
 
 /// How much more could be taken in the worst case.

@@ -324,11 +324,8 @@ pub fn undelete(
     observer: &dyn Observer,
 ) -> Result<Name> {
     let size = find(&pool.index()?, wanted)?.1.volume.record.size;
-    must_allow(
-        pool,
-        &format!("cannot bring {wanted} back"),
-        Claim::Volume(size),
-    )?;
+    let what = format!("cannot bring {wanted} back");
+    let _claimed = must_allow(pool, &what, Claim::Volume(size))?;
     let mut edit = Edit::begin(pool)?;
     let (steps, name) = prepare_undelete(pool, &edit.index, wanted, name)?;
     edit.carry_out(&steps, observer)?;

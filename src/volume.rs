@@ -15,7 +15,7 @@ use crate::pool::{Edit, Place, Pool, edit, lock};
 use crate::record::{Record, XATTR};
 use crate::size::Size;
 use crate::snapshot::{self, Source};
-use crate::space::{Claim, must_allow};
+use crate::space::{Claim, Claimed, must_allow};
 use crate::sys::beneath;
 use crate::sys::copy;
 use crate::sys::loopdev::FileId;
@@ -80,7 +80,8 @@ impl New {
     /// Makes it.
     pub fn make(&self, pool: &Pool, observer: &dyn Observer) -> Result<Record> {
         let place = Place::volume(&self.name);
-        must_allow(pool, &cannot_make(&self.name), Claim::Volume(self.size.0))?;
+        let claim = Claim::Volume(self.size.0);
+        let _claimed = must_allow(pool, &cannot_make(&self.name), claim)?;
         let image = NewImage::for_place(pool, &place)?;
         let mut record = Record::new(self.size.0, self.fs.clone());
         for step in self.plan() {
@@ -242,7 +243,7 @@ impl Adoption {
     /// Makes the volume a reflink of the image, which is frozen for it if it is mounted.
     pub fn clone_in(&self, pool: &Pool, is_crash: bool, observer: &dyn Observer) -> Result<Record> {
         let source = self.source();
-        self.must_be_allowed(pool)?;
+        let _claimed = self.must_be_allowed(pool)?;
         let way = snapshot::choose(&source, &Usage::look()?, is_crash)?;
         let image = NewImage::for_place(pool, &Place::volume(&self.name))?;
         let taken = snapshot::take(&source, &image, &way, pool.wait, observer)?;
@@ -256,7 +257,7 @@ impl Adoption {
         let metadata = self.file.metadata().doing("look at", &self.path)?;
         Usage::look()?.must_not_use(&shown, FileId::from(&metadata), None)?;
         lock::lease(&self.file, &shown)?;
-        self.must_be_allowed(pool)?;
+        let _claimed = self.must_be_allowed(pool)?;
         let image = NewImage::for_place(pool, &Place::volume(&self.name))?;
         let step = self.copy_step();
         observer.begin(&step);
@@ -267,7 +268,7 @@ impl Adoption {
         self.add(pool, image, metadata.len())
     }
 
-    fn must_be_allowed(&self, pool: &Pool) -> Result<()> {
+    fn must_be_allowed(&self, pool: &Pool) -> Result<Claimed> {
         let size = self.file.metadata().doing("look at", &self.path)?.len();
         must_allow(pool, &cannot_make(&self.name), Claim::Volume(size))
     }
@@ -304,7 +305,7 @@ impl Adoption {
             ));
         }
         Usage::look()?.must_not_use(&shown, id, None)?;
-        self.must_be_allowed(pool)?;
+        let _claimed = self.must_be_allowed(pool)?;
         let mut record = Record::new(metadata.len(), self.fs.clone());
         let device = attach_for_us(&self.file, true, None)?;
         describe_guest(&mut record, &device.path())?;

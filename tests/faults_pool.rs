@@ -116,6 +116,7 @@ fn a_record_that_cannot_be_set_leaves_nothing() {
 fn a_full_pool_refuses_and_keeps_what_it_has() {
     // The least that mkfs.xfs makes.
     let pool = TestPool::sized(300 << 20);
+    pool.lovol("set reserve=none").ok("");
     let home = pool.mounted("home", "20M --fs ext4");
     pool.sh("echo precious > $TEMP/home/letter; umount $TEMP/home");
     pool.lovol("snapshot home@keep").ok_any();
@@ -139,6 +140,9 @@ fn a_full_pool_refuses_and_keeps_what_it_has() {
         ensure_state(&pool, &before);
     }
     assert!(failed > 0, "the pool is not full");
+    pool.lovol("set reserve=").ok("");
+    pool.lovol("snapshot home@none")
+        .fails(1, "of it is its reserve");
 
     // To delete is always possible.
     pool.lovol("delete home@keep").ok("");

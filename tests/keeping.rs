@@ -115,7 +115,7 @@ fn properties_are_set_and_taken_away() {
 #[test]
 fn settings_of_the_pool_have_defaults() {
     let pool = pool();
-    let defaults = "command=none\nlow=5%\novercommit=any\nreserve=none\ntrash=7d\nwarn=15%\n";
+    let defaults = "command=none\nlow=5%\novercommit=any\nreserve=1%\ntrash=7d\nwarn=15%\n";
     pool.lovol("get").ok(defaults);
     pool.lovol("set trash=30d overcommit=1.5").ok("");
     let set = pool.lovol("get").ok_any();

@@ -26,7 +26,7 @@ fn whoever_opens_what_is_being_deleted_does_not_kill_the_lovol() {
         let pool = TestPool::new();
         pool.lovol("create a 1M --fs none").ok_any();
         pool.lovol("create c 1M --fs none").ok_any();
-        let options = "-e trace=fcntl,renameat2 -e inject=renameat2:delay_enter=1000000:when=1";
+        let options = "-e trace=fcntl,renameat2 -e inject=renameat2:delay_enter=3000000:when=1";
         let command = pool
             .lovol(words)
             .strace(pool.temp().join("strace"), options);
@@ -80,7 +80,7 @@ fn what_comes_where_nothing_was_to_be_locked_is_left_alone() {
     pool.lovol("create a 1M --fs none").ok_any();
     pool.sh("mv $POOL/volumes/a.img $POOL/aside");
     // The first waits for whoever may be moving the image, the second is to delete it.
-    let options = "-e trace=flock -e inject=flock:delay_enter=2000000:when=2";
+    let options = "-e trace=flock -e inject=flock:delay_enter=3000000:when=2";
     let command = pool
         .lovol("delete a")
         .strace(pool.temp().join("strace"), options);
@@ -99,7 +99,7 @@ fn whoever_finds_an_image_moved_says_what_it_is_called() {
     let pool = TestPool::new();
     pool.lovol("create a 1M --fs none").ok_any();
     pool.lovol("snapshot a@s").ok_any();
-    let options = "-e trace=openat2 -e inject=openat2:delay_enter=1000000:when=";
+    let options = "-e trace=openat2 -e inject=openat2:delay_enter=3000000:when=";
     for (words, image, says) in [
         ("attach a", "volumes/a.img", "no volume named a"),
         ("clone a@s b", "snapshots/a/s.img", "no volume named a"),
@@ -135,7 +135,7 @@ fn whoever_finds_a_name_taken_says_by_what() {
         .lines()
         .position(|line| line.contains("volumes/a.img"))
         .unwrap();
-    let options = format!("-e trace=openat2 -e inject=openat2:delay_enter=1000000:when={nth}");
+    let options = format!("-e trace=openat2 -e inject=openat2:delay_enter=3000000:when={nth}");
     let running = create("b").strace(&log, &options).start();
     wait_until_delayed(&running, &["437"]);
     create("b").ok_any();
@@ -152,7 +152,7 @@ fn what_is_mounted_over_a_btrfs_is_not_taken_for_it() {
     let pool = TestPool::new();
     let dir = pool.mounted("home", "200M --fs btrfs");
     let options = format!(
-        "-P {} -e trace=open,openat,ioctl -e inject=open,openat:delay_enter=2000000:when=1",
+        "-P {} -e trace=open,openat,ioctl -e inject=open,openat:delay_enter=3000000:when=1",
         dir.display()
     );
     let log = pool.temp().join("strace");

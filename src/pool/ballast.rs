@@ -43,8 +43,19 @@ fn make(dir: impl AsFd) -> io::Result<()> {
     beneath::link(&file, &dir, NAME)
 }
 
-/// Gives the ballast up.
-pub fn drop_from(dir: impl AsFd) -> io::Result<()> {
+/// Writes, and where the filesystem is full again without the ballast; keeps one for the next time, where
+/// there is room.
+pub fn make_room_for(dir: impl AsFd, write: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let mut written = write();
+    if matches!(&written, Err(error) if error.kind() == io::ErrorKind::StorageFull) {
+        drop_from(&dir)?;
+        written = write();
+    }
+    keep_in(dir);
+    written
+}
+
+fn drop_from(dir: impl AsFd) -> io::Result<()> {
     match beneath::unlink(dir, Path::new(NAME)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,

@@ -367,14 +367,8 @@ impl<'p> Edit<'p> {
     /// On a full filesystem the ballast makes room, so that deleting is always possible.
     pub fn save(&self) -> Result<()> {
         let dir = self.pool.dir();
-        let mut written = write_index_in(dir, &self.index);
-        if matches!(&written, Err(error) if error.raw_os_error() == Some(libc::ENOSPC)) {
-            ballast::drop_from(dir).doing("drop the ballast of", self.pool.path())?;
-            written = write_index_in(dir, &self.index);
-        }
-        // Where there is no room for it now, the next one tries.
-        ballast::keep_in(dir);
-        written.doing("write", self.pool.path().join(INDEX))
+        ballast::make_room_for(dir, || write_index_in(dir, &self.index))
+            .doing("write", self.pool.path().join(INDEX))
     }
 }
 

@@ -3,7 +3,8 @@
 //! The pool's lock is held for moments: to read, decide and commit.  Long work holds its volume:
 //! the lock is on an open of the image that is made for nothing else, because a loop device that
 //! got the locked description would keep the lock after us.  Volumes are locked before the pool,
-//! several of them in the order of their names, so that no two lovols wait for each other.
+//! several of them in the order of their names, so that no two lovols wait for each other; and before
+//! all of them, where the pool may not promise more than it has, the claim to its room.
 
 use std::fs::File;
 use std::io;
@@ -40,6 +41,17 @@ impl Lock {
             pool.wait,
             open,
         )
+    }
+
+    /// Waits until nobody else is being promised room.
+    pub fn of_claims(pool: &Pool) -> Result<Self> {
+        let path = pool.path().join("volumes");
+        let open = || {
+            let dir = beneath::open_dir(pool.dir(), "volumes").doing("open", &path)?;
+            Ok(File::from(dir))
+        };
+        let what = format!("room in the pool {}", pool.path().display());
+        wait(&what, pool.wait, open)
     }
 
     /// Waits for the lock of one image, which must still be at its place then.

@@ -7,7 +7,7 @@ use rustix::fs::XattrFlags;
 
 use crate::error::{Context, Result};
 use crate::pool::lock::Lock;
-use crate::pool::{Pool, Settings};
+use crate::pool::{Pool, Settings, ballast};
 use crate::record::XATTR;
 use crate::size::Size;
 use crate::sys::beneath;
@@ -37,7 +37,8 @@ pub const NONE: &str = "none";
 const DEFAULTS: [(&str, &str); 6] = [
     (TRASH, "7d"),
     (OVERCOMMIT, ANY),
-    (RESERVE, NONE),
+    // Once a snapshot is taken, each write in a volume needs room: with none, its filesystem gives up.
+    (RESERVE, "1%"),
     (WARN, "15%"),
     (LOW, "5%"),
     (COMMAND, NONE),
@@ -184,7 +185,15 @@ fn write(pool: &Pool, change: impl FnOnce(&mut Settings)) -> Result<()> {
     let bytes = serde_json::to_vec(&settings)
         .map_err(std::io::Error::from)
         .doing("write the settings of", pool.path())?;
-    rustix::fs::fsetxattr(pool.dir(), XATTR, &bytes, XattrFlags::empty())
-        .doing("write the settings of", pool.path())?;
+    let set = || {
+        Ok(rustix::fs::fsetxattr(
+            pool.dir(),
+            XATTR,
+            &bytes,
+            XattrFlags::empty(),
+        )?)
+    };
+    // A setting may be what keeps a full pool from being used.
+    ballast::make_room_for(pool.dir(), set).doing("write the settings of", pool.path())?;
     beneath::sync(pool.dir()).doing("write back", pool.path())
 }

@@ -170,7 +170,7 @@ impl<'p> Request<'p> {
         let names: Vec<Name> = self.volumes.keys().cloned().collect();
         let shown: Vec<&str> = names.iter().map(Name::as_str).collect();
         let what = format!("cannot snapshot {}", shown.join(", "));
-        must_allow(self.pool, &what, Claim::Snapshots(&names))?;
+        let _claimed = must_allow(self.pool, &what, Claim::Snapshots(&names))?;
         match self.take(self.options.crash, observer) {
             // Into new files: what was cloned for the freeze is torn without one.
             Err(Error::FrozenTooLong { name, .. }) if self.options.crash_if_late => {
