@@ -151,10 +151,21 @@ pub(crate) fn wait_until_delayed(running: &Running, calls: &[&str]) {
         let Some(main) = children(running.pid().as_raw()).first().copied() else {
             return false;
         };
-        let call = || fs::read_to_string(format!("/proc/{main}/syscall")).unwrap_or_default();
-        let first = call();
+        let Ok(first) = fs::read_to_string(format!("/proc/{main}/syscall")) else {
+            return stands_still(main);
+        };
         let is_one = calls.contains(&first.split(' ').next().unwrap_or_default());
         std::thread::sleep(Duration::from_millis(30));
-        is_one && call() == first
+        is_one
+            && fs::read_to_string(format!("/proc/{main}/syscall")).is_ok_and(|call| call == first)
     });
+}
+
+/// User-mode Linux does not tell in which call a process is: there, one that its tracer has stopped for
+/// so long is held.
+fn stands_still(pid: i32) -> bool {
+    let status = || fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let first = status();
+    std::thread::sleep(Duration::from_millis(500));
+    first.contains("\nState:\tt ") && status() == first
 }
