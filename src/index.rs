@@ -127,9 +127,10 @@ impl Index {
 
     /// A volume by name.
     pub fn volume(&self, name: &Name) -> Result<&Volume> {
-        self.volumes
-            .get(name)
-            .ok_or_else(|| no_volume(name, self.trash.values().any(|t| t.name == *name)))
+        self.volumes.get(name).ok_or_else(|| {
+            let is_in_trash = self.trash.values().any(|trashed| trashed.name == *name);
+            no_volume(name, is_in_trash, &did_you_mean(name, self.volumes.keys()))
+        })
     }
 
     /// A volume by name, to be changed.
@@ -137,7 +138,7 @@ impl Index {
         let is_in_trash = self.trash.values().any(|trashed| trashed.name == *name);
         self.volumes
             .get_mut(name)
-            .ok_or_else(|| no_volume(name, is_in_trash))
+            .ok_or_else(|| no_volume(name, is_in_trash, ""))
     }
 
     /// A snapshot's record by name.
@@ -150,7 +151,8 @@ impl Index {
                 kind: "snapshot named",
                 name: name.to_string(),
                 hint: Some(format!(
-                    "'lovol list -a {}' lists its snapshots",
+                    "{}'lovol list -a {}' lists its snapshots",
+                    did_you_mean(&name.snapshot, volume.snapshots.keys()),
                     name.volume
                 )),
             })
@@ -197,16 +199,31 @@ impl Index {
     }
 }
 
-fn no_volume(name: &Name, is_in_trash: bool) -> Error {
+fn no_volume(name: &Name, is_in_trash: bool, similar: &str) -> Error {
     let hint = if is_in_trash {
         format!("it is in the trash: 'lovol undelete {name}' brings it back")
     } else {
-        "'lovol list' lists the volumes".to_owned()
+        format!("{similar}'lovol list' lists the volumes")
     };
     Error::NotFound {
         kind: "volume named",
         name: name.to_string(),
         hint: Some(hint),
+    }
+}
+
+/// The beginning of a hint to the name that is most like this one, if one is.
+fn did_you_mean<'n>(name: &Name, names: impl Iterator<Item = &'n Name>) -> String {
+    let distance = |other: &Name| strsim::osa_distance(name.as_str(), other.as_str());
+    let nearest = names
+        .map(|other| (distance(other), other))
+        .min_by_key(|(distance, _)| *distance);
+    match nearest {
+        // A third of it may be wrong: of two letters, neither.
+        Some((distance, other)) if distance <= name.as_str().len() / 3 => {
+            format!("did you mean {other}? ")
+        }
+        _ => String::new(),
     }
 }
 

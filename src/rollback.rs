@@ -314,7 +314,7 @@ pub fn if_due(pool: &Pool, place: &Place, observer: &dyn Observer) -> Result<()>
     let Place::Volume(name) = place else {
         return Ok(());
     };
-    let Some(to) = due(pool, name, place)? else {
+    let Some(to) = due(pool, name, place, observer)? else {
         return Ok(());
     };
     let cannot = |why: Error| {
@@ -327,7 +327,7 @@ pub fn if_due(pool: &Pool, place: &Place, observer: &dyn Observer) -> Result<()>
     let _claimed = claim(pool, name).map_err(cannot)?;
     // Two mounts at once, by two lines of fstab: the second looks again when the first has done it.
     let lock = Lock::of_image(pool, place)?;
-    if due(pool, name, place)?.as_ref() != Some(&to) {
+    if due(pool, name, place, observer)?.as_ref() != Some(&to) {
         return Ok(());
     }
     let roll_back = || {
@@ -345,13 +345,18 @@ pub fn if_due(pool: &Pool, place: &Place, observer: &dyn Observer) -> Result<()>
 }
 
 /// What it is to be rolled back to, where nobody uses it.
-fn due(pool: &Pool, name: &Name, place: &Place) -> Result<Option<String>> {
+fn due(pool: &Pool, name: &Name, place: &Place, observer: &dyn Observer) -> Result<Option<String>> {
     let index = pool.index()?;
     let Some(to) = index.volume(name)?.record.properties.get(ROLLBACK_TO) else {
         return Ok(None);
     };
     let usage = Usage::look()?;
     let is_used = usage.devices_of(pool.image_id(place)?).next().is_some();
+    if is_used {
+        observer.warn(&format!(
+            "{name} is to be rolled back to {to}, but it is in use: that waits until nothing uses it"
+        ));
+    }
     Ok((!is_used).then(|| to.clone()))
 }
 

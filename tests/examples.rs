@@ -90,6 +90,10 @@ const BEFORE: &[(&str, &str)] = &[
         "lovol umount home; lovol delete -r home",
     ),
     (
+        "lovol undelete home db",
+        "lovol umount db; lovol delete -r home db",
+    ),
+    (
         "lovol undelete home@20261121T101500Z --as home2",
         "lovol delete -r home",
     ),

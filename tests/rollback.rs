@@ -157,7 +157,11 @@ fn it_waits_for_the_next_mount() {
                 .fails(1, "rolled back to it when it is next mounted");
         }
         // Where it is mounted already, nothing happens; nor by looking.
-        pool.sh("mkdir second; lovol mount home second; umount second; mount -f home");
+        let said =
+            pool.sh("mkdir second; lovol mount home second 2>&1; umount second; mount -f home");
+        assert!(said.contains("it is in use: that waits"), "{said}");
+        let listed = pool.lovol("list --no-header -o notes").ok_any();
+        assert_eq!(listed, "rollback to a at the next mount\n");
         assert_eq!(pool.sh("cat home/state"), "live");
         pool.sh("umount home; mount home");
         assert_eq!(pool.sh("cat home/state"), "old");

@@ -328,6 +328,32 @@ fn undelete_never_replaces_a_volume() {
     });
     pool.lovol("undelete home --as old").ok("old\n");
     pool.lovol("list --no-header -o name").ok("home\nold\n");
+    // Several, or none.
+    pool.lovol("delete home old").ok("");
+    ensure_unchanged(&pool, || {
+        pool.lovol("undelete home nobody")
+            .fails(1, "no deleted volume named nobody");
+        pool.lovol("undelete home old --as both")
+            .fails(2, "--as is for one volume");
+    });
+    pool.lovol("undelete home old").ok("home\nold\n");
+}
+
+#[test]
+fn a_name_that_is_nearly_right_is_told() {
+    let pool = TestPool::new();
+    pool.lovol("create database 1M --fs none").ok_any();
+    pool.lovol("snapshot database@monday").ok_any();
+    let said = pool
+        .lovol("show datbase")
+        .fails(1, "no volume named datbase");
+    assert!(said.contains("did you mean database?"), "{said}");
+    let said = pool
+        .lovol("delete database@mnoday")
+        .fails(1, "no snapshot named");
+    assert!(said.contains("did you mean monday?"), "{said}");
+    let said = pool.lovol("show home").fails(1, "no volume named home");
+    assert!(!said.contains("did you mean"), "{said}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Hold {
         if context.shows_or_begins(&steps)? {
             return Ok(());
         }
-        let values = for_each(&places, "held", |place| {
+        let values = for_each(&places, "held", Place::target, |place| {
             let record = holds::hold(&pool, place, &self.tag, self.until)?;
             Ok(json!({"name": place.target(), "holds": record.holds}))
         })?;

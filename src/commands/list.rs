@@ -1,5 +1,7 @@
 //! `lovol list`
 
+use std::collections::BTreeMap;
+
 use clap::{Args, ValueEnum};
 
 use crate::commands::{Context, require_root};
@@ -7,6 +9,7 @@ use crate::complete::{Which, volumes};
 use crate::error::Result;
 use crate::name::Name;
 use crate::output::{TableFormat, table};
+use crate::properties::{ON, PROTECT, RESIZING, ROLLBACK_TO};
 use crate::report::{Costs, Reporter, SnapshotReport, TrashReport, VolumeReport, wanted};
 use crate::shares::Shares;
 use crate::size::Size;
@@ -22,6 +25,7 @@ Examples:
   lovol list --tree
   lovol list -o name,size,fs --raw --no-header
   lovol list -a -o name,used,excl,written
+  lovol list -a -o name,notes           what is held or protected
   lovol list -J | jq '.volumes[].name'")]
 pub struct List {
     /// Only these volumes
@@ -93,6 +97,7 @@ enum Column {
     FsUuid,
     Extents,
     FrozenMs,
+    Notes,
     Image,
     Deleted,
 }
@@ -118,6 +123,7 @@ impl Column {
             Self::FsUuid => "FS-UUID",
             Self::Extents => "EXTENTS",
             Self::FrozenMs => "FROZEN-MS",
+            Self::Notes => "NOTES",
             Self::Image => "IMAGE",
             Self::Deleted => "DELETED",
         }
@@ -301,6 +307,7 @@ impl List {
             Column::Label => volume.label.clone().unwrap_or_default(),
             Column::Uuid => volume.uuid.to_string(),
             Column::FsUuid => volume.fs_uuid.clone().unwrap_or_default(),
+            Column::Notes => notes_of(&volume.properties),
             Column::Image => volume.image.display().to_string(),
             Column::Consistency | Column::Extents | Column::FrozenMs | Column::Deleted => {
                 String::new()
@@ -334,6 +341,7 @@ impl List {
                 .map(|extents| extents.to_string())
                 .unwrap_or_default(),
             Column::FrozenMs => snapshot.frozen_us.map(milliseconds).unwrap_or_default(),
+            Column::Notes => holds_of(snapshot),
             Column::Image => snapshot.image.display().to_string(),
             Column::Snaps | Column::State | Column::Label | Column::FsUuid | Column::Deleted => {
                 String::new()
@@ -351,6 +359,27 @@ impl List {
             Column::Deleted => crate::time::show(trashed.deleted),
             _ => String::new(),
         }
+    }
+}
+
+/// What of a volume's properties is in the way of something, or is still to come.
+fn notes_of(properties: &BTreeMap<String, String>) -> String {
+    let note = |(key, value): (&String, &String)| match key.as_str() {
+        PROTECT if value == ON => Some("protected".to_owned()),
+        RESIZING => Some("resize not finished".to_owned()),
+        ROLLBACK_TO => Some(format!("rollback to {value} at the next mount")),
+        _ => None,
+    };
+    let notes: Vec<String> = properties.iter().filter_map(note).collect();
+    notes.join(", ")
+}
+
+fn holds_of(snapshot: &SnapshotReport) -> String {
+    let tags: Vec<&str> = snapshot.holds.keys().map(String::as_str).collect();
+    if tags.is_empty() {
+        String::new()
+    } else {
+        format!("held by {}", tags.join(", "))
     }
 }
 

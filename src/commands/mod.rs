@@ -257,18 +257,19 @@ pub fn failed(mut errors: Vec<Error>, is_partly: bool, context: &Context<'_>) ->
 }
 
 /// Does something for each in turn; where a later one fails, what was done is said.
-pub fn for_each<T>(
-    places: &[Place],
+pub fn for_each<I, T>(
+    items: &[I],
     verb: &str,
-    mut work: impl FnMut(&Place) -> Result<T>,
+    name: impl Fn(&I) -> String,
+    mut work: impl FnMut(&I) -> Result<T>,
 ) -> Result<Vec<T>> {
     let mut values = Vec::new();
-    for place in places {
-        match work(place) {
+    for item in items {
+        match work(item) {
             Ok(value) => values.push(value),
             Err(why) if values.is_empty() => return Err(why),
             Err(why) => {
-                let done = places.iter().take(values.len()).map(Place::target);
+                let done = items.iter().take(values.len()).map(name);
                 return Err(Error::Partly {
                     done: format!("{verb}: {}", done.collect::<Vec<_>>().join(", ")),
                     why: Box::new(why),

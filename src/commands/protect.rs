@@ -54,7 +54,7 @@ impl Protect {
         } else {
             "protected"
         };
-        let values = for_each(&places, verb, |place| {
+        let values = for_each(&places, verb, Place::target, |place| {
             properties::set(&pool, place, &changes)?;
             Ok(json!({"name": place.target(), "protected": !self.off}))
         })?;

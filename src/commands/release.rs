@@ -44,7 +44,7 @@ impl Release {
         if context.shows_or_begins(&steps)? {
             return Ok(());
         }
-        let values = for_each(&places, "released", |place| {
+        let values = for_each(&places, "released", Place::target, |place| {
             let record = holds::release(&pool, place, &self.tag)?;
             Ok(json!({"name": place.target(), "holds": record.holds}))
         })?;

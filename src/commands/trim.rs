@@ -51,7 +51,7 @@ impl TrimVolumes {
         }
         let places: Vec<Place> = names.iter().map(Place::volume).collect();
         let mut names = names.iter();
-        let trimmed = for_each(&places, "trimmed", |_| {
+        let trimmed = for_each(&places, "trimmed", Place::target, |_| {
             names
                 .next()
                 .map(|name| trim(&pool, name, context.observer()))
