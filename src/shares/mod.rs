@@ -64,6 +64,9 @@ struct Bytes {
     foreign: u64,
 }
 
+/// So many sets of owners are considered together, or it would take minutes.
+const GROUPS: usize = 1000;
+
 /// Images by their numbers, in order.
 type Owners = Box<[u32]>;
 
@@ -170,49 +173,54 @@ impl Shares {
     /// Some of these images without which at least so many bytes would be free: few of them, found by
     /// taking each time what gives most for each image.  Fewer bytes where all do not give so many.
     pub fn plan_free(&self, wanted: u64, candidates: &BTreeSet<Place>) -> BTreeSet<Place> {
-        let may_go: Vec<bool> = self
-            .images
-            .iter()
-            .map(|image| candidates.contains(&image.place))
-            .collect();
-        let groups = self
-            .sets
-            .keys()
-            .filter(|owners| owners.iter().all(|owner| is_in(&may_go, *owner)));
-        let groups: BTreeSet<&Owners> = groups.collect();
-        let mut chosen: BTreeSet<u32> = BTreeSet::new();
+        let is_candidate = |image: &Image| candidates.contains(&image.place);
+        let may_go: Vec<bool> = self.images.iter().map(is_candidate).collect();
+        let groups = self.groups(&may_go);
+        let mut chosen = vec![false; self.images.len()];
         while self.freed(&chosen) < wanted {
-            let best = groups
-                .iter()
-                .filter(|owners| owners.iter().any(|owner| !chosen.contains(owner)))
-                .max_by_key(|owners| self.gain(&chosen, owners));
-            let Some(best) = best else { break };
-            chosen.extend(best.iter());
+            let is_more = |owners: &&&Owners| !has_all(&chosen, owners);
+            let gain = |owners: &&&Owners| self.gain(&chosen, owners);
+            let Some(best) = groups.iter().filter(is_more).max_by_key(gain) else {
+                // What is too little to be a group of its own may be enough together.
+                chosen = may_go;
+                break;
+            };
+            chosen = with(&chosen, best);
         }
-        let images = (0..).zip(&self.images);
+        let images = self.images.iter().zip(chosen);
         images
-            .filter(|(number, _)| chosen.contains(number))
-            .map(|(_, image)| image.place.clone())
+            .filter(|(_, is_chosen)| *is_chosen)
+            .map(|(image, _)| image.place.clone())
             .collect()
     }
 
-    fn freed(&self, chosen: &BTreeSet<u32>) -> u64 {
-        let images = (0..).zip(&self.images);
-        let own = images.filter(|(number, _)| chosen.contains(number));
-        let metadata: u64 = own.map(|(_, image)| image.metadata).sum();
+    /// The sets of images that may go and that have the most for each of them.
+    fn groups(&self, may_go: &[bool]) -> Vec<&Owners> {
         let sets = self.sets.iter();
-        let gone = sets.filter(|(owners, _)| owners.iter().all(|owner| chosen.contains(owner)));
+        let mut groups: Vec<_> = sets.filter(|(owners, _)| has_all(may_go, owners)).collect();
+        let each = |(owners, bytes): &(&Owners, &Bytes)| {
+            let count = u64::try_from(owners.len()).unwrap_or(u64::MAX);
+            bytes.own / count.max(1)
+        };
+        groups.sort_by(|one, other| each(other).cmp(&each(one)).then(one.0.cmp(other.0)));
+        groups.truncate(GROUPS);
+        groups.into_iter().map(|(owners, _)| owners).collect()
+    }
+
+    fn freed(&self, chosen: &[bool]) -> u64 {
+        let images = self.images.iter().zip(chosen);
+        let own = images.filter(|(_, is_chosen)| **is_chosen);
+        let metadata: u64 = own.map(|(image, _)| image.metadata).sum();
+        let sets = self.sets.iter();
+        let gone = sets.filter(|(owners, _)| has_all(chosen, owners));
         metadata + gone.map(|(_, bytes)| bytes.own).sum::<u64>()
     }
 
     /// What taking these as well gives, for each of them.
-    fn gain(&self, chosen: &BTreeSet<u32>, owners: &Owners) -> u64 {
-        let mut all = chosen.clone();
-        all.extend(owners.iter());
-        let more = u64::try_from(all.len() - chosen.len())
-            .unwrap_or(u64::MAX)
-            .max(1);
-        (self.freed(&all) - self.freed(chosen)) / more
+    fn gain(&self, chosen: &[bool], owners: &Owners) -> u64 {
+        let more = owners.iter().filter(|owner| !is_in(chosen, **owner));
+        let more = u64::try_from(more.count()).unwrap_or(u64::MAX).max(1);
+        (self.freed(&with(chosen, owners)) - self.freed(chosen)) / more
     }
 
     /// The images, for sums over some of them.
@@ -248,6 +256,21 @@ impl Shares {
         }
         self.places().zip(each).collect()
     }
+}
+
+fn has_all(members: &[bool], owners: &Owners) -> bool {
+    owners.iter().all(|owner| is_in(members, *owner))
+}
+
+/// These and those.
+fn with(members: &[bool], owners: &Owners) -> Vec<bool> {
+    let mut all = members.to_vec();
+    for owner in owners {
+        if let Some(member) = usize::try_from(*owner).ok().and_then(|at| all.get_mut(at)) {
+            *member = true;
+        }
+    }
+    all
 }
 
 fn is_in(members: &[bool], owner: u32) -> bool {
