@@ -15,7 +15,8 @@ use crate::usage::Usage;
 /// Tries each that is mounted writable, by writing back what its root directory is known by.
 ///
 /// An XFS that has shut down and an ext4 that has aborted its journal answer with EIO, a btrfs that went
-/// read-only with EROFS.  Nothing is written where nothing has changed.
+/// read-only with EROFS.  Nothing is written where nothing has changed.  Some kernels from 6.1 to 6.14
+/// answer for an ext4 as if nothing were wrong; it has noted the error all the same.
 #[must_use]
 pub fn try_all(scanned: &Scanned, usage: &Usage) -> Vec<Finding> {
     let volumes = scanned
@@ -34,32 +35,44 @@ pub fn try_all(scanned: &Scanned, usage: &Usage) -> Vec<Finding> {
             let Some(entry) = mounts.iter().find(was_writable) else {
                 continue;
             };
-            if let Some(errno) = try_one(entry, device) {
-                findings.push(finding(place, errno, &show_path(&entry.dir)));
+            if let Some(why) = try_one(entry, device).or_else(|| noted(entry, device)) {
+                findings.push(finding(place, &why, &show_path(&entry.dir)));
             }
         }
     }
     findings
 }
 
-/// The error of a filesystem that has given up.
-fn try_one(entry: &MountEntry, device: &Attached) -> Option<Errno> {
+/// The error of a filesystem that has given up, in words.
+fn try_one(entry: &MountEntry, device: &Attached) -> Option<String> {
     let errno = match proof::open(entry, device) {
         Ok(root) => rustix::fs::fsync(root).err()?,
         // An XFS that has shut down does not even open its root.
         Err(error) => Errno::from_raw_os_error(error.errno()?),
     };
-    [Errno::IO, Errno::ROFS].contains(&errno).then_some(errno)
+    let words = nix::errno::Errno::from_raw(errno.raw_os_error()).desc();
+    [Errno::IO, Errno::ROFS]
+        .contains(&errno)
+        .then(|| format!("has given up ({words})"))
 }
 
-fn finding(place: &Place, errno: Errno, dir: &str) -> Finding {
+/// What an ext4 has noted in its superblock, until an fsck (fs/ext4/sysfs.c, `errors_count`).
+fn noted(entry: &MountEntry, device: &Attached) -> Option<String> {
+    if entry.fstype != "ext4" {
+        return None;
+    }
+    let path = format!("/sys/fs/ext4/loop{}/errors_count", device.number);
+    let count: u64 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    (count > 0).then(|| format!("has met errors, or has given up ({count} noted)"))
+}
+
+fn finding(place: &Place, why: &str, dir: &str) -> Finding {
     let name = place.target();
     Finding {
         kind: Kind::GuestFailed,
         what: place.to_string(),
         problem: format!(
-            "its filesystem, mounted on {dir}, has given up ({}), as after writes that the pool had no room for",
-            nix::errno::Errno::from_raw(errno.raw_os_error()).desc()
+            "its filesystem, mounted on {dir}, {why}, as after writes that the pool had no room for"
         ),
         hint: Some(format!(
             "make room in the pool; end what uses it ('fuser -vm {dir}'); 'lovol umount {name}'; 'lovol mount {name} {dir} -o fsck'"
