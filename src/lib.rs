@@ -27,6 +27,7 @@
 //! The library exists for the binary and its tests; its interface is documented, not stable.
 
 pub mod check;
+pub mod claims;
 pub mod cli;
 pub mod clone;
 pub mod commands;

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use crate::claims::Claimed;
 use crate::error::{Context, Error, Result};
 use crate::guest::{Fs, Shrinks, ext4};
 use crate::image::attach_for_us;
@@ -22,7 +23,7 @@ use crate::pool::change::change;
 use crate::pool::{Place, Pool};
 use crate::properties::RESIZING;
 use crate::size::{MAX, MIB, Size};
-use crate::space::{self, Claim, Claimed, must_allow};
+use crate::space::{self, Claim, must_allow};
 use crate::sys::ioctl;
 use crate::sys::loopdev::{self, FileId};
 use crate::sys::signals::Blocked;
@@ -50,7 +51,7 @@ pub struct Resize<'p> {
     fs: Fs,
     old: u64,
     new: u64,
-    _claimed: Option<Claimed>,
+    _claimed: Claimed,
 }
 
 /// How far it got before it failed.
@@ -65,28 +66,23 @@ impl<'p> Resize<'p> {
     /// Locks the volume, and refuses what cannot work.
     pub fn open(pool: &'p Pool, name: &Name, amount: Amount) -> Result<Self> {
         let place = Place::volume(name);
-        pool.index()?.volume(name)?;
-        let old = pool.look_at(&place)?.len();
-        let new = wanted(pool, &place, amount, old)?;
-        let claimed = claim(pool, &place, new.saturating_sub(old))?;
         let image = Image::open(pool, &place)?;
-        if pool.look_at(&place)?.len() != old {
-            let what = format!("cannot resize {place}");
-            return Err(
-                Error::refused(what, "another lovol has just done it").with_hint("try again")
-            );
-        }
+        let old = pool.look_at(&place)?.len();
         let resize = Self {
             pool,
             fs: image.record().fs.clone(),
-            new,
+            new: wanted(pool, &place, amount, old)?,
             place,
             image,
             old,
-            _claimed: claimed,
+            _claimed: Claimed::default(),
         };
         resize.must_be_possible()?;
-        Ok(resize)
+        let claimed = resize.claim()?;
+        Ok(Self {
+            _claimed: claimed,
+            ..resize
+        })
     }
 
     fn must_be_possible(&self) -> Result<()> {
@@ -140,6 +136,15 @@ impl<'p> Resize<'p> {
     fn must_be_unused(&self) -> Result<()> {
         let id = self.pool.image_id(&self.place)?;
         Usage::look()?.must_not_use(&self.place.to_string(), id, None)
+    }
+
+    /// Room for what it is to have more.
+    fn claim(&self) -> Result<Claimed> {
+        if self.new <= self.old {
+            return Ok(Claimed::default());
+        }
+        let what = format!("cannot make {} larger", self.place);
+        must_allow(self.pool, &what, Claim::Volume(self.new - self.old))
     }
 
     /// Its new size.
@@ -356,20 +361,10 @@ fn wanted(pool: &Pool, place: &Place, amount: Amount, old: u64) -> Result<u64> {
     Ok(bytes.next_multiple_of(MIB))
 }
 
-/// Room for what it is to have more.
-fn claim(pool: &Pool, place: &Place, more: u64) -> Result<Option<Claimed>> {
-    if more == 0 {
-        return Ok(None);
-    }
-    let what = format!("cannot make {place} larger");
-    must_allow(pool, &what, Claim::Volume(more)).map(Some)
-}
-
 /// What the image takes and what the pool has left, as far as that may be promised.
 fn room(pool: &Pool, place: &Place, old: u64) -> Result<u64> {
     let own = std::os::unix::fs::MetadataExt::blocks(&pool.look_at(place)?) * 512;
-    let stat = rustix::fs::fstatvfs(pool.dir()).doing("look at", pool.path())?;
-    let free = stat.f_bavail * stat.f_frsize;
+    let (_, free) = space::size_and_free(pool)?;
     let allowed = old.saturating_add(space::left_to_promise(pool)?);
     Ok((own + free).min(allowed) / MIB * MIB)
 }

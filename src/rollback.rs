@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::OFlags;
 
+use crate::claims::Claimed;
 use crate::error::{Context, Error, Result};
 use crate::guest::Fs;
 use crate::image::{NewImage, VOLUME_MODE, attach_for_us};
@@ -24,7 +25,7 @@ use crate::pool::{Edit, Place, Pool};
 use crate::properties::{RESIZING, ROLLBACK_TO};
 use crate::record::{Consistency, Record};
 use crate::size::Size;
-use crate::space::{Claim, Claimed, must_allow};
+use crate::space::{Claim, must_allow};
 use crate::sys::mount::Detached;
 use crate::sys::reflink;
 use crate::usage::Usage;
@@ -93,13 +94,26 @@ impl<'p> Rollback<'p> {
     }
 
     /// Rolls it back, and returns the name of what it was.  Nobody may use it.
-    pub fn carry_out(&self, observer: &dyn Observer) -> Result<SnapshotName> {
-        let _claimed = claim(self.pool, &self.volume)?;
+    pub fn carry_out(&self, claimed: &Claimed, observer: &dyn Observer) -> Result<SnapshotName> {
         let lock = Lock::of_image(self.pool, &Place::volume(&self.volume))?;
-        self.locked(&lock, observer)
+        self.locked(claimed, &lock, observer)
     }
 
-    fn locked(&self, lock: &Lock, observer: &dyn Observer) -> Result<SnapshotName> {
+    /// Room for what the volume was, and for what it has more then.
+    pub fn claim(&self) -> Result<Claimed> {
+        let index = self.pool.index()?;
+        let old = index.volume(&self.volume)?.record.size;
+        let more = self.new_record(&index)?.size.saturating_sub(old);
+        let what = format!("cannot roll {} back", self.volume);
+        must_allow(self.pool, &what, Claim::Rollback(&self.volume, more))
+    }
+
+    fn locked(
+        &self,
+        _claimed: &Claimed,
+        lock: &Lock,
+        observer: &dyn Observer,
+    ) -> Result<SnapshotName> {
         let place = Place::volume(&self.volume);
         let index = self.pool.index()?;
         self.must_be_unused(&index)?;
@@ -314,34 +328,43 @@ pub fn if_due(pool: &Pool, place: &Place, observer: &dyn Observer) -> Result<()>
     let Place::Volume(name) = place else {
         return Ok(());
     };
+    if !is_wanted(pool, name)? {
+        return Ok(());
+    }
+    // Two mounts at once, by two lines of fstab: the second looks when the first has done it.  Nor is a
+    // device that another lovol has for a moment somebody's use.
+    let lock = Lock::of_image(pool, place)?;
     let Some(to) = due(pool, name, place, observer)? else {
         return Ok(());
     };
-    let cannot = |why: Error| {
-        Error::refused(
-            format!("cannot mount {place}: it is to be rolled back to {to} first"),
-            why.to_string(),
-        )
-        .with_hint(format!("'lovol set {name} {ROLLBACK_TO}=' forgets that"))
-    };
-    let _claimed = claim(pool, name).map_err(cannot)?;
-    // Two mounts at once, by two lines of fstab: the second looks again when the first has done it.
-    let lock = Lock::of_image(pool, place)?;
-    if due(pool, name, place, observer)?.as_ref() != Some(&to) {
-        return Ok(());
-    }
     let roll_back = || {
         let to = SnapshotName {
             volume: name.clone(),
             snapshot: to.parse().map_err(|why: String| Error::refused(&to, why))?,
         };
-        Rollback::new(pool, to)?.locked(&lock, observer)
+        let rollback = Rollback::new(pool, to)?;
+        rollback.locked(&rollback.claim()?, &lock, observer)
     };
-    let before = roll_back().map_err(cannot)?;
+    let before = roll_back().map_err(|why| {
+        Error::refused(
+            format!("cannot mount {place}: it is to be rolled back to {to} first"),
+            why.to_string(),
+        )
+        .with_hint(format!("'lovol set {name} {ROLLBACK_TO}=' forgets that"))
+    })?;
     observer.warn(&format!(
         "{name} was rolled back to {to}; what it was is {before}"
     ));
     Ok(())
+}
+
+fn is_wanted(pool: &Pool, name: &Name) -> Result<bool> {
+    let index = pool.index()?;
+    Ok(index
+        .volume(name)?
+        .record
+        .properties
+        .contains_key(ROLLBACK_TO))
 }
 
 /// What it is to be rolled back to, where nobody uses it.
@@ -358,12 +381,6 @@ fn due(pool: &Pool, name: &Name, place: &Place, observer: &dyn Observer) -> Resu
         ));
     }
     Ok((!is_used).then(|| to.clone()))
-}
-
-/// Room for what the volume was.
-fn claim(pool: &Pool, volume: &Name) -> Result<Claimed> {
-    let what = format!("cannot roll {volume} back");
-    must_allow(pool, &what, Claim::Snapshots(std::slice::from_ref(volume)))
 }
 
 /// Fails where a volume is to be rolled back to this snapshot.

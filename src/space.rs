@@ -5,12 +5,14 @@ use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
 
+use crate::claims::{self, Claimed};
 use crate::error::{Context, Error, Result};
 use crate::index::Index;
 use crate::keep::Keep;
 use crate::name::Name;
 use crate::pool::lock::Lock;
-use crate::pool::{Place, Pool, on_image, settings};
+use crate::pool::settings::{self, Overcommit};
+use crate::pool::{Place, Pool, on_image};
 use crate::properties::KEEP;
 use crate::prune::{self, Request};
 use crate::retention::Policy;
@@ -112,89 +114,156 @@ pub enum Claim<'a> {
     Clone(&'a Name, u64),
     /// Snapshots of these volumes: whatever they have is to be kept when it is overwritten.
     Snapshots(&'a [Name]),
+    /// The same for a volume that goes back to one, and has so many bytes more then.
+    Rollback(&'a Name, u64),
+    /// A volume of `size` bytes of which `has` are in the pool's filesystem already.
+    Moved {
+        /// All of it.
+        size: u64,
+        /// What it takes now.
+        has: u64,
+    },
+    /// What lies in the trash, and has so many bytes.
+    Back(&'a Place, u64),
 }
 
-/// Room that is claimed: under a policy, no other lovol claims any until this is dropped.  Whoever claims
-/// keeps it until the index says what has become of it, or two at once would be promised the same room.
-#[must_use = "others may claim the same room when it is dropped"]
-#[derive(Debug)]
-pub struct Claimed {
-    _lock: Option<Lock>,
+impl Claim<'_> {
+    /// The bytes that are promised beside those of the volumes there are.
+    fn promise(self) -> u64 {
+        match self {
+            Self::Volume(bytes)
+            | Self::Clone(_, bytes)
+            | Self::Rollback(_, bytes)
+            | Self::Moved { size: bytes, .. }
+            | Self::Back(_, bytes) => bytes,
+            Self::Snapshots(_) => 0,
+        }
+    }
+
+    /// Whether it adds to what is there: to get back what one had is not refused for want of room.
+    fn heeds_reserve(self) -> bool {
+        matches!(self, Self::Volume(_) | Self::Clone(..) | Self::Snapshots(_))
+    }
+
+    /// How much more could be taken in the worst case.
+    fn worst_case(self, index: &Index, shares: &Shares) -> u64 {
+        let each = shares.each();
+        let exclusive = |place: &Place| each.get(place).map_or(0, |taken| taken.exclusive);
+        // Each is to have its own blocks that name its extents.
+        let kept = |name: &Name| {
+            let volume = index.volumes.get(name);
+            exclusive(&Place::volume(name)) + volume.map_or(0, |volume| volume.record.size / 128)
+        };
+        match self {
+            Self::Volume(bytes) => with_metadata(bytes),
+            Self::Clone(from, bytes) => {
+                with_metadata(bytes).saturating_add(exclusive(&Place::volume(from)))
+            }
+            Self::Snapshots(names) => names.iter().map(kept).sum(),
+            Self::Rollback(name, bytes) => kept(name).saturating_add(with_metadata(bytes)),
+            Self::Moved { size, has } => with_metadata(size).saturating_sub(has),
+            Self::Back(place, bytes) => with_metadata(bytes).saturating_sub(exclusive(place)),
+        }
+    }
 }
 
-/// Refuses what the pool's settings `reserve` and `overcommit` do not allow.
+/// Refuses what the pool's settings `reserve` and `overcommit` do not allow.  Whoever claims keeps it until
+/// the index says what has become of it.
 pub fn must_allow(pool: &Pool, what: &str, claim: Claim<'_>) -> Result<Claimed> {
     let refuse = |why: String, hint: &str| Err(Error::refused(what, why).with_hint(hint));
     let (size, free) = size_and_free(pool)?;
     let reserve = settings::amount(pool, settings::RESERVE).map_or(0, |amount| amount.of(size));
-    if free < reserve {
+    if free < reserve && claim.heeds_reserve() {
         return refuse(
             format!(
                 "the pool has {} free, and {} of it is its reserve",
                 Size(free),
                 Size(reserve)
             ),
-            "make room ('lovol df --plan-free', 'lovol trim --all', 'lovol purge --all'), or 'lovol set reserve='",
+            "make room ('lovol df --plan-free', 'lovol trim --all', 'lovol purge --all'), or 'lovol set reserve=none'",
         );
     }
-    let policy = settings::get(pool, settings::OVERCOMMIT);
-    if policy == settings::ANY {
-        return Ok(Claimed { _lock: None });
+    let policy = settings::overcommit(pool);
+    match policy {
+        Overcommit::Any => return Ok(Claimed::default()),
+        Overcommit::Factor(_) if claim.promise() == 0 => return Ok(Claimed::default()),
+        Overcommit::Factor(_) | Overcommit::None => {}
     }
-    let lock = Lock::of_claims(pool)?;
-    let index = pool.index()?;
-    if let Ok(factor) = settings::parse_factor(&policy) {
-        let more = match claim {
-            Claim::Volume(more) | Claim::Clone(_, more) => more,
-            Claim::Snapshots(_) => 0,
-        };
-        let promised = promised(&index).saturating_add(more);
-        if more > 0 && promised > multiplied(size, factor) {
-            return refuse(
-                format!(
-                    "{} would be promised, more than {factor} times the pool's {}",
-                    Size(promised),
-                    Size(size)
-                ),
-                "'lovol set overcommit=' raises what may be promised",
-            );
-        }
-    } else {
-        let shares = Shares::read(pool, &index)?;
-        let worst = worst_case(pool, &index, &shares)?;
-        let worst = worst.saturating_add(claim_of(&index, &shares, claim));
-        if worst > free {
-            return refuse(
-                format!(
-                    "volumes could come to take {}, and {} is free",
-                    Size(worst),
-                    Size(free)
-                ),
-                "the pool is to promise no more than it has: make room ('lovol df --plan-free', 'lovol trim --all', 'lovol purge --all'), or 'lovol set overcommit=any'",
-            );
-        }
+    let _deciding = Lock::of_claims(pool)?;
+    let promise = Promise::look(pool, policy)?;
+    let more = match &promise.shares {
+        None => claim.promise(),
+        Some(shares) => claim.worst_case(&promise.index, shares),
+    };
+    if more <= promise.most.saturating_sub(promise.given) {
+        return Claimed::note(pool, more);
     }
-    Ok(Claimed { _lock: Some(lock) })
+    let (all, most) = (Size(promise.given.saturating_add(more)), Size(promise.most));
+    match policy {
+        Overcommit::Factor(factor) => refuse(
+            format!(
+                "{all} would be promised, more than {factor} times the pool's {}",
+                Size(size)
+            ),
+            "'lovol set overcommit=' raises what may be promised",
+        ),
+        _ => refuse(
+            format!("volumes could come to take {all}, and {most} is free"),
+            "the pool is to promise no more than it has: make room ('lovol df --plan-free', 'lovol trim --all', 'lovol purge --all'), or 'lovol set overcommit=any'",
+        ),
+    }
 }
 
 /// How much larger volumes may become, in bytes, by the pool's setting `overcommit`.
 pub fn left_to_promise(pool: &Pool) -> Result<u64> {
-    let (size, free) = size_and_free(pool)?;
-    let policy = settings::get(pool, settings::OVERCOMMIT);
-    if policy == settings::ANY {
+    let policy = settings::overcommit(pool);
+    if policy == Overcommit::Any {
         return Ok(u64::MAX);
     }
-    let index = pool.index()?;
-    if let Ok(factor) = settings::parse_factor(&policy) {
-        return Ok(multiplied(size, factor).saturating_sub(promised(&index)));
-    }
-    let shares = Shares::read(pool, &index)?;
-    let left = free.saturating_sub(worst_case(pool, &index, &shares)?);
-    // What names the extents is of it as well: `with_metadata` of the result is no more than this.
-    Ok(left - left.div_ceil(128))
+    let promise = Promise::look(pool, policy)?;
+    let left = promise.most.saturating_sub(promise.given);
+    Ok(match policy {
+        // What names the extents is of it as well: `with_metadata` of the result is no more than this.
+        Overcommit::None => left - left.div_ceil(128),
+        _ => left,
+    })
 }
 
-fn size_and_free(pool: &Pool) -> Result<(u64, u64)> {
+/// What a pool may promise by its policy, and what it has, to others who are at work as well.
+struct Promise {
+    most: u64,
+    given: u64,
+    index: Index,
+    /// Where each block counts.
+    shares: Option<Shares>,
+}
+
+impl Promise {
+    fn look(pool: &Pool, policy: Overcommit) -> Result<Self> {
+        // Only now: others may have made something while their claims were waited for.
+        let (size, free) = size_and_free(pool)?;
+        let index = pool.index()?;
+        let others = claims::others(pool)?;
+        if let Overcommit::Factor(factor) = policy {
+            return Ok(Self {
+                most: multiplied(size, factor),
+                given: promised(&index).saturating_add(others),
+                index,
+                shares: None,
+            });
+        }
+        let shares = Shares::read(pool, &index)?;
+        Ok(Self {
+            most: free,
+            given: worst_case(pool, &index, &shares)?.saturating_add(others),
+            index,
+            shares: Some(shares),
+        })
+    }
+}
+
+/// Of the pool's filesystem, in bytes.
+pub fn size_and_free(pool: &Pool) -> Result<(u64, u64)> {
     let stat = rustix::fs::fstatvfs(pool.dir()).doing("look at", pool.path())?;
     Ok((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
 }
@@ -219,28 +288,6 @@ fn worst_case(pool: &Pool, index: &Index, shares: &Shares) -> Result<u64> {
     let space = Space::look(pool, index, shares)?;
     let metadata = with_metadata(space.promised) - space.promised;
     Ok(space.claimable.saturating_add(metadata))
-}
-
-/// How much more could be taken in the worst case.
-fn claim_of(index: &Index, shares: &Shares, claim: Claim<'_>) -> u64 {
-    let each = shares.each();
-    match claim {
-        Claim::Volume(bytes) => with_metadata(bytes),
-        Claim::Clone(from, bytes) => with_metadata(bytes) + exclusive(&each, from),
-        Claim::Snapshots(names) => {
-            // Each is to have its own blocks that name its extents.
-            let size = |name: &Name| {
-                index
-                    .volumes
-                    .get(name)
-                    .map_or(0, |volume| volume.record.size)
-            };
-            names
-                .iter()
-                .map(|name| exclusive(&each, name) + size(name) / 128)
-                .sum()
-        }
-    }
 }
 
 /// What a volume alone has.

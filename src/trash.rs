@@ -323,9 +323,12 @@ pub fn undelete(
     name: Option<&Name>,
     observer: &dyn Observer,
 ) -> Result<Name> {
-    let size = find(&pool.index()?, wanted)?.1.volume.record.size;
+    let index = pool.index()?;
+    let (id, trashed) = find(&index, wanted)?;
     let what = format!("cannot bring {wanted} back");
-    let _claimed = must_allow(pool, &what, Claim::Volume(size))?;
+    let place = Place::TrashedVolume(id.clone());
+    let claim = Claim::Back(&place, trashed.volume.record.size);
+    let _claimed = must_allow(pool, &what, claim)?;
     let mut edit = Edit::begin(pool)?;
     let (steps, name) = prepare_undelete(pool, &edit.index, wanted, name)?;
     edit.carry_out(&steps, observer)?;

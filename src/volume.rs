@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Gid, Mode, OFlags, RenameFlags, Uid};
 
+use crate::claims::Claimed;
 use crate::error::{Context, Error, Result};
 use crate::guest::Fs;
 use crate::image::{NewImage, attach_for_us};
@@ -15,9 +16,10 @@ use crate::pool::{Edit, Place, Pool, edit, lock};
 use crate::record::{Record, XATTR};
 use crate::size::Size;
 use crate::snapshot::{self, Source};
-use crate::space::{Claim, Claimed, must_allow};
+use crate::space::{Claim, must_allow};
 use crate::sys::beneath;
 use crate::sys::copy;
+use crate::sys::ioctl;
 use crate::sys::loopdev::FileId;
 use crate::usage::Usage;
 
@@ -265,6 +267,12 @@ impl Adoption {
             observer.progress(&format!("copying {shown}"), done, metadata.len());
         })
         .doing("copy", &self.path)?;
+        if !ioctl::has_write_lease(&self.file) {
+            return Err(Error::refused(
+                format!("cannot copy {shown}"),
+                "something has opened it meanwhile, and may have written to it",
+            ));
+        }
         self.add(pool, image, metadata.len())
     }
 
@@ -305,7 +313,10 @@ impl Adoption {
             ));
         }
         Usage::look()?.must_not_use(&shown, id, None)?;
-        let _claimed = self.must_be_allowed(pool)?;
+        let has = std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
+        let size = metadata.len();
+        let what = cannot_make(&self.name);
+        let _claimed = must_allow(pool, &what, Claim::Moved { size, has })?;
         let mut record = Record::new(metadata.len(), self.fs.clone());
         let device = attach_for_us(&self.file, true, None)?;
         describe_guest(&mut record, &device.path())?;

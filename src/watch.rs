@@ -9,11 +9,12 @@
 
 use std::fmt;
 
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::plan::Observer;
 use crate::pool::{Pool, settings};
 use crate::prune;
 use crate::size::Size;
+use crate::space;
 use crate::trim;
 use crate::usage::Usage;
 
@@ -40,8 +41,7 @@ impl fmt::Display for Level {
 
 /// How much is free, and what that means by the pool's settings.
 pub fn look(pool: &Pool) -> Result<(Level, Size)> {
-    let stat = rustix::fs::fstatvfs(pool.dir()).doing("look at", pool.path())?;
-    let (size, free) = (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize);
+    let (size, free) = space::size_and_free(pool)?;
     let is_at = |key| settings::amount(pool, key).is_some_and(|amount| free <= amount.of(size));
     let level = match (is_at(settings::WARN), is_at(settings::LOW)) {
         (_, true) => Level::Low,

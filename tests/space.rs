@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -349,6 +350,30 @@ fn the_same_room_is_not_promised_twice() {
             .fails(1, "volumes could come to take")
     });
     assert!(size > 600 << 20 && size < 1 << 30, "{size}");
+    // What was deleted has its room already: it comes back, and whatever the reserve is.
+    pool.sh("head -c 600M /dev/zero | tr '\\0' x | dd of=$POOL/volumes/home.img conv=notrunc bs=1M status=none");
+    pool.lovol("delete home").ok("");
+    pool.lovol("set reserve=100%").ok("");
+    pool.lovol("undelete home").ok("home\n");
+}
+
+#[test]
+fn what_is_claimed_is_not_there_until_its_lovol_is_done_or_dead() {
+    let pool = TestPool::sized(1 << 30);
+    pool.lovol("set overcommit=none").ok("");
+    let claim = pool.sh("echo /run/lovol/claim-$(jq -r .pool $POOL/index.json)-1-0");
+    pool.sh("mkdir -p -m 700 /run/lovol");
+    std::fs::write(&claim, (800 << 20).to_string()).unwrap();
+    let held = File::open(&claim).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    ensure_unchanged(&pool, || {
+        pool.lovol("create a 400M --fs none")
+            .fails(1, "volumes could come to take")
+    });
+    // Nobody holds it any more.
+    drop(held);
+    pool.lovol("create a 400M --fs none").ok_any();
+    assert!(!Path::new(&claim).exists());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Thawing what a dead lovol and its dead guardian have left frozen.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::check::{Finding, Kind};
@@ -49,7 +50,7 @@ pub fn thaw(abandoned: &[Abandoned], observer: &dyn Observer) -> Result<()> {
 }
 
 fn thaw_one(note: &Note) -> Result<()> {
-    let Some(device) = device_of(note) else {
+    let Some(device) = device_of(note).doing("look at the device of", &note.name)? else {
         // A frozen filesystem keeps its device: where that is gone, so is the freeze.
         return Ok(());
     };
@@ -62,10 +63,11 @@ fn thaw_one(note: &Note) -> Result<()> {
     }
 }
 
-fn device_of(note: &Note) -> Option<Attached> {
-    let device = loopdev::status(note.loop_number).ok()??;
-    let is_same = device.file.device == note.device && device.file.inode == note.inode;
-    is_same.then_some(device)
+/// The device that it was on, if that is still there; where that cannot be asked, it may be.
+fn device_of(note: &Note) -> io::Result<Option<Attached>> {
+    let is_same =
+        |device: &Attached| device.file.device == note.device && device.file.inode == note.inode;
+    Ok(loopdev::status(note.loop_number)?.filter(is_same))
 }
 
 /// A descriptor on the frozen filesystem: where it is mounted, or mounted once more where nobody

@@ -28,7 +28,9 @@ impl Check {
         require_root()?;
         if self.repair && !context.globals.dry_run {
             // First of all, and whatever the pool is like: somebody may be waiting for it.
-            check::thaw::thaw(&marker::abandoned()?, context.observer())?;
+            // What cannot be thawed is named below, and no reason to leave the rest.
+            let thawed = check::thaw::thaw(&marker::abandoned()?, context.observer());
+            thawed.unwrap_or_else(|error| context.output.error(&error));
         }
         let pool = context.pool()?;
         if self.repair && context.shows(|| check::repair::plan(&pool))? {

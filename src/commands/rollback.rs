@@ -65,7 +65,7 @@ impl RollBack {
         let before = if self.remount {
             remounted(&pool, &rollback, context)?
         } else {
-            rollback.carry_out(context.observer())?
+            rollback.carry_out(&rollback.claim()?, context.observer())?
         };
         let value = json!({"to": rollback.to().to_string(), "before": before.to_string()});
         context
@@ -119,10 +119,12 @@ fn volume_of(place: &Place) -> String {
 fn remounted(pool: &Pool, rollback: &Rollback<'_>, context: &Context<'_>) -> Result<SnapshotName> {
     let place = Place::volume(&rollback.to().volume);
     let observer = context.observer();
+    // What is refused is refused before anything is unmounted.
+    let claimed = rollback.claim()?;
     // The session that lies on it may end with it: that comes after.
     let _signals = Blocked::all().doing("block", "signals")?;
     let again = Again::unmount(pool, &place, observer)?;
-    let rolled_back = rollback.carry_out(observer);
+    let rolled_back = rollback.carry_out(&claimed, observer);
     let mounted = again.mount(pool, observer);
     match (rolled_back, mounted) {
         (Ok(before), Ok(())) => Ok(before),

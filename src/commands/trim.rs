@@ -7,7 +7,7 @@ use crate::complete::{Which, volumes};
 use crate::error::Result;
 use crate::index::Index;
 use crate::name::Name;
-use crate::pool::{Place, Pool};
+use crate::pool::Pool;
 use crate::size::Size;
 use crate::trim::{Trimmed, is_read_only, step, trim, wanted};
 use crate::usage::Usage;
@@ -49,15 +49,10 @@ impl TrimVolumes {
                 trim(&pool, name, context.observer())
             });
         }
-        let places: Vec<Place> = names.iter().map(Place::volume).collect();
-        let mut names = names.iter();
-        let trimmed = for_each(&places, "trimmed", Place::target, |_| {
-            names
-                .next()
-                .map(|name| trim(&pool, name, context.observer()))
-                .transpose()
+        let trimmed = for_each(&names, "trimmed", Name::to_string, |name| {
+            trim(&pool, name, context.observer())
         })?;
-        print(&trimmed.into_iter().flatten().collect::<Vec<_>>(), context)
+        print(&trimmed, context)
     }
 
     fn names(&self, pool: &Pool, index: &Index) -> Result<Vec<Name>> {

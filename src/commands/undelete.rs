@@ -1,5 +1,7 @@
 //! `lovol undelete`
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde_json::json;
 
@@ -39,9 +41,16 @@ impl Undelete {
         }
         let as_name = self.new_name.as_ref();
         let index = pool.index()?;
-        let mut steps = Vec::new();
+        let (mut steps, mut back) = (Vec::new(), BTreeSet::new());
         for name in &self.names {
-            steps.extend(trash::prepare_undelete(&pool, &index, name, as_name)?.0);
+            let (its_steps, new_name) = trash::prepare_undelete(&pool, &index, name, as_name)?;
+            steps.extend(its_steps);
+            if !back.insert(new_name.clone()) {
+                return Err(Error::usage(
+                    format!("{new_name} would be there twice"),
+                    "name each volume once; lovol undelete NAME --as NEW brings another back",
+                ));
+            }
         }
         if context.shows(|| Ok(steps))? {
             return Ok(());

@@ -5,17 +5,20 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::check::thaw::thaw;
 use crate::commands::{Context, require_root};
 use crate::error::{Context as _, Result};
 use crate::pool::{Pool, settings};
 use crate::size::Size;
+use crate::sys::marker;
 use crate::watch::{self, Level};
 
 /// Watch the pool's free space, and make room before it ends
 ///
 /// At the pool's setting warn it says so, and runs the program of the setting command. At low it
 /// trims the volumes, and prunes them by their properties if that is not enough, again and again
-/// until there is room. It runs until it is stopped: lovol-watch.service runs it.
+/// until there is room. What a lovol has left frozen that was killed together with its guardian it
+/// thaws. It runs until it is stopped: lovol-watch.service runs it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -40,6 +43,9 @@ impl Watch {
             state
                 .running
                 .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+            // One kill may have taken a lovol and its guardian, as that of a whole cgroup does.
+            let thawed = marker::abandoned().and_then(|left| thaw(&left, context.observer()));
+            thawed.unwrap_or_else(|error| context.output.error(&error));
             // Opened each time: its settings may change, and it may be unmounted.
             let looked = context
                 .pool()

@@ -3,8 +3,7 @@
 //! The pool's lock is held for moments: to read, decide and commit.  Long work holds its volume:
 //! the lock is on an open of the image that is made for nothing else, because a loop device that
 //! got the locked description would keep the lock after us.  Volumes are locked before the pool,
-//! several of them in the order of their names, so that no two lovols wait for each other; and before
-//! all of them, where the pool may not promise more than it has, the claim to its room.
+//! several of them in the order of their names, so that no two lovols wait for each other.
 
 use std::fs::File;
 use std::io;
@@ -43,7 +42,7 @@ impl Lock {
         )
     }
 
-    /// Waits until nobody else is being promised room.
+    /// Waits until nobody else is being promised room: for moments, while it is decided.
     pub fn of_claims(pool: &Pool) -> Result<Self> {
         let path = pool.path().join("volumes");
         let open = || {

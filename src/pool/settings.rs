@@ -113,6 +113,27 @@ pub fn parse_factor(text: &str) -> Result<f64, String> {
     }
 }
 
+/// How much may be promised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Overcommit {
+    /// Whatever is asked for.
+    Any,
+    /// No more than there is.
+    None,
+    /// So many times the pool's size.
+    Factor(f64),
+}
+
+/// The pool's policy.
+pub fn overcommit(pool: &Pool) -> Overcommit {
+    let value = get(pool, OVERCOMMIT);
+    match parse_factor(&value) {
+        Ok(factor) => Overcommit::Factor(factor),
+        Err(_) if value == NONE => Overcommit::None,
+        Err(_) => Overcommit::Any,
+    }
+}
+
 /// An amount that is set; none where there is none.
 pub fn amount(pool: &Pool, key: &str) -> Option<Amount> {
     parse_amount(&get(pool, key)).ok()

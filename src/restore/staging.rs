@@ -1,7 +1,7 @@
 //! The directory that a copy is made in: beside its destination, and closed to all but root.
 //!
 //! A copy with many files has no way to be without a name until it is whole.  What a killed `restore` leaves
-//! of it is taken away by the next one beside it: its lock is free then, and its process is gone.
+//! of it is taken away by the next one beside it: its lock is free then.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,6 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use uuid::Uuid;
 
 use crate::error::{Context, Error, Result};
 use crate::sys::beneath;
@@ -19,7 +21,7 @@ const RM: Tool = Tool {
     package: "coreutils",
 };
 
-/// Before the number of the process in its name.
+/// What its name begins with.
 const PREFIX: &str = ".lovol-restore-";
 
 /// What is copied is called so in there.
@@ -35,18 +37,30 @@ pub(super) struct Staging<'d> {
 impl<'d> Staging<'d> {
     /// Makes one in `outer`, where `to` is to be.
     pub(super) fn make(outer: &'d OwnedFd, to: &Path) -> Result<Self> {
-        let name = OsString::from(format!("{PREFIX}{}", std::process::id()));
-        // Fails where somebody has put something there, a symlink for example.
-        rustix::fs::mkdirat(outer, &name, Mode::RWXU).doing("make a directory beside", to)?;
-        match open(outer, &name) {
-            Ok(Some(inner)) => Ok(Self { outer, name, inner }),
-            Ok(None) => Err(Error::refused(
-                format!("cannot restore to {}", to.display()),
-                "somebody has put another directory in the place of lovol's own",
-            )),
-            Err(error) => {
-                let _ = rustix::fs::unlinkat(outer, &name, AtFlags::REMOVEDIR);
-                Err(Error::io("open the directory beside", to, error.into()))
+        loop {
+            let name = OsString::from(format!("{PREFIX}{}", Uuid::new_v4().simple()));
+            rustix::fs::mkdirat(outer, &name, Mode::RWXU).doing("make a directory beside", to)?;
+            match open(outer, &name) {
+                Ok(Opened::Ours(inner) | Opened::Unlockable(inner))
+                    if is_there(outer, &name, &inner) =>
+                {
+                    return Ok(Self { outer, name, inner });
+                }
+                // Before it had its lock another lovol has taken it for one of the dead.
+                Ok(Opened::Ours(_) | Opened::Unlockable(_))
+                | Err(Errno::NOENT | Errno::WOULDBLOCK) => {}
+                Ok(Opened::NotOurs) => {
+                    let _ = rustix::fs::unlinkat(outer, &name, AtFlags::REMOVEDIR);
+                    return Err(Error::refused(
+                        format!("cannot restore to {}", to.display()),
+                        "a directory that is made there is not root's alone",
+                    )
+                    .with_hint("a filesystem without owners and modes cannot keep them: restore to another"));
+                }
+                Err(error) => {
+                    let _ = rustix::fs::unlinkat(outer, &name, AtFlags::REMOVEDIR);
+                    return Err(Error::io("open the directory beside", to, error.into()));
+                }
             }
         }
     }
@@ -58,10 +72,10 @@ impl<'d> Staging<'d> {
         };
         for entry in entries.flatten() {
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if !is_of_the_dead(name) {
+            if !name.as_bytes().starts_with(PREFIX.as_bytes()) {
                 continue;
             }
-            if let Ok(Some(inner)) = open(outer, name) {
+            if let Ok(Opened::Ours(inner)) = open(outer, name) {
                 let name = name.to_owned();
                 drop(Self { outer, name, inner });
             }
@@ -82,21 +96,34 @@ impl Drop for Staging<'_> {
     }
 }
 
-/// Between making it and its lock it may be taken for one of the dead: not while its process is seen.
-fn is_of_the_dead(name: &OsStr) -> bool {
-    let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-    let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
-    pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+enum Opened {
+    /// Root's, closed to others, in nobody's use, and locked.
+    Ours(OwnedFd),
+    /// The same on a filesystem without locks.
+    Unlockable(OwnedFd),
+    NotOurs,
 }
 
-/// Opens one that is root's, closed to others, and in nobody's use; locks it.
-fn open(outer: impl AsFd, name: &OsStr) -> rustix::io::Result<Option<OwnedFd>> {
+fn open(outer: impl AsFd, name: &OsStr) -> rustix::io::Result<Opened> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let inner = rustix::fs::openat(outer, name, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&inner)?;
     if stat.st_uid != 0 || stat.st_mode & 0o077 != 0 {
-        return Ok(None);
+        return Ok(Opened::NotOurs);
     }
-    rustix::fs::flock(&inner, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(Some(inner))
+    match rustix::fs::flock(&inner, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Opened::Ours(inner)),
+        Err(Errno::WOULDBLOCK) => Err(Errno::WOULDBLOCK),
+        Err(_) => Ok(Opened::Unlockable(inner)),
+    }
+}
+
+/// Whether that is what has the name.
+fn is_there(outer: impl AsFd, name: &OsStr, inner: &OwnedFd) -> bool {
+    let named = rustix::fs::statat(outer, name, AtFlags::SYMLINK_NOFOLLOW);
+    let same = |named: rustix::fs::Stat| {
+        rustix::fs::fstat(inner)
+            .is_ok_and(|own| (own.st_dev, own.st_ino) == (named.st_dev, named.st_ino))
+    };
+    named.is_ok_and(same)
 }

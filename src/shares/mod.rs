@@ -175,17 +175,18 @@ impl Shares {
     pub fn plan_free(&self, wanted: u64, candidates: &BTreeSet<Place>) -> BTreeSet<Place> {
         let is_candidate = |image: &Image| candidates.contains(&image.place);
         let may_go: Vec<bool> = self.images.iter().map(is_candidate).collect();
-        let groups = self.groups(&may_go);
         let mut chosen = vec![false; self.images.len()];
-        while self.freed(&chosen) < wanted {
-            let is_more = |owners: &&&Owners| !has_all(&chosen, owners);
+        let mut groups = self.groups(&may_go, &chosen);
+        while self.freed(&chosen) < wanted && !groups.is_empty() {
             let gain = |owners: &&&Owners| self.gain(&chosen, owners);
-            let Some(best) = groups.iter().filter(is_more).max_by_key(gain) else {
-                // What is too little to be a group of its own may be enough together.
-                chosen = may_go;
+            let Some(best) = groups.iter().max_by_key(gain) else {
                 break;
             };
             chosen = with(&chosen, best);
+            groups.retain(|owners| !has_all(&chosen, owners));
+            if groups.is_empty() {
+                groups = self.groups(&may_go, &chosen);
+            }
         }
         let images = self.images.iter().zip(chosen);
         images
@@ -194,10 +195,11 @@ impl Shares {
             .collect()
     }
 
-    /// The sets of images that may go and that have the most for each of them.
-    fn groups(&self, may_go: &[bool]) -> Vec<&Owners> {
+    /// The sets of images that may go, and that have the most for each of them.
+    fn groups(&self, may_go: &[bool], chosen: &[bool]) -> Vec<&Owners> {
+        let is_one = |owners: &Owners| has_all(may_go, owners) && !has_all(chosen, owners);
         let sets = self.sets.iter();
-        let mut groups: Vec<_> = sets.filter(|(owners, _)| has_all(may_go, owners)).collect();
+        let mut groups: Vec<_> = sets.filter(|(owners, _)| is_one(owners)).collect();
         let each = |(owners, bytes): &(&Owners, &Bytes)| {
             let count = u64::try_from(owners.len()).unwrap_or(u64::MAX);
             bytes.own / count.max(1)

@@ -63,7 +63,7 @@ impl<'t, 'a> Passes<'t, 'a> {
     /// it comes inside the freeze of the others.
     fn takes_part(&self, taking: &Taking<'_>) -> bool {
         match taking.way {
-            Way::Frozen { .. } | Way::Crash => true,
+            Way::Frozen { .. } | Way::Crash { .. } => true,
             Way::Unused { .. } | Way::Immutable(_) => self.takings.len() > 1,
         }
     }

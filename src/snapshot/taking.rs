@@ -136,6 +136,9 @@ impl<'a> Taking<'a> {
     pub fn share(&self) -> Share {
         match self.way {
             Way::Frozen { device, .. } => Share::of_device(device.number),
+            Way::Crash {
+                device: Some(number),
+            } => Share::of_device(*number),
             _ => Share::of_nobody(),
         }
     }
@@ -250,7 +253,7 @@ impl<'a> Taking<'a> {
                 (Consistency::Frozen, Some(frozen.time))
             }
             Way::Unused { .. } => (self.prove()?, None),
-            Way::Crash => (Consistency::Crash, None),
+            Way::Crash { .. } => (Consistency::Crash, None),
             Way::Immutable(consistency) => (*consistency, None),
         };
         let extents = ioctl::extent_count(self.destination).ok();
@@ -283,6 +286,15 @@ impl<'a> Taking<'a> {
             .metadata()
             .doing("look at", "the clone")?
             .len();
+        let now = self.source.file.metadata();
+        let now = now.doing("look at", &self.source.name)?.len();
+        if now != self.size {
+            return Err(Error::refused(
+                format!("cannot clone {}", self.source.name),
+                format!("it was {} bytes long, and has {now} now", self.size),
+            )
+            .with_hint("try again"));
+        }
         if length != self.size {
             return Err(Error::refused(
                 format!("cannot clone {}", self.source.name),

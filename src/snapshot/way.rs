@@ -34,7 +34,10 @@ pub enum Way {
         device: Option<File>,
     },
     /// By one call, whoever uses it: that was asked for.
-    Crash,
+    Crash {
+        /// The number of the device that somebody may write to it by.
+        device: Option<u32>,
+    },
     /// By one call, of a snapshot, which never changes.
     Immutable(Consistency),
 }
@@ -49,7 +52,7 @@ impl Way {
                 to,
                 dir: dir.clone(),
             },
-            Self::Unused { .. } | Self::Crash | Self::Immutable(_) => {
+            Self::Unused { .. } | Self::Crash { .. } | Self::Immutable(_) => {
                 Step::CloneAtOnce { from, to }
             }
         }
@@ -62,7 +65,11 @@ impl Way {
 /// When it is in use in a way that a freeze does not reach; `--crash` is then the only way.
 pub fn choose(source: &Source<'_>, usage: &Usage, is_crash: bool) -> Result<Way> {
     if is_crash {
-        return Ok(Way::Crash);
+        let id = FileId::of(source.file).doing("look at", &source.name)?;
+        let writable = usage.devices_of(id).find(|device| !device.read_only);
+        return Ok(Way::Crash {
+            device: writable.map(|device| device.number),
+        });
     }
     let id = FileId::of(source.file).doing("look at", &source.name)?;
     let writable: Vec<&Attached> = usage

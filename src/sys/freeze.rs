@@ -115,24 +115,22 @@ fn attempt(
     let frozen = freeze_all(wards, deadline);
     let at = Timestamp::now();
     let worked = frozen.is_ok().then(|| work(deadline));
-    let thawed = thaw_all(wards);
+    let thawed = thaw_all(wards, deadline);
     let time = started.elapsed();
     drop(expedited);
     let _ = nix::sys::mman::munlockall();
-    if wards
+    // Asked once: the guardian may thaw it at any moment, and is left to it all the same.
+    let still_frozen = wards
         .iter()
-        .any(|ward| ward.marker.state() == State::Frozen)
-    {
+        .find(|ward| ward.marker.state() == State::Frozen);
+    if still_frozen.is_some() {
         guardian.leave_it_to_you();
     } else {
         guardian.dismiss();
     }
     drop(signals);
     // Left to the guardian, and nothing is tried again beside it.
-    if let Some(ward) = wards
-        .iter()
-        .find(|ward| ward.marker.state() == State::Frozen)
-    {
+    if let Some(ward) = still_frozen {
         let error = thawed.err().unwrap_or(io::ErrorKind::Other.into());
         return Err(Failure::Error(not_thawed(&ward.name, &error)));
     }
@@ -195,11 +193,11 @@ fn freeze_all(wards: &[Ward], deadline: Deadline) -> Result<(), (&Ward, io::Erro
 
 /// Thaws what is frozen by us, last first; the first error, after trying all: `ETIMEDOUT` where the
 /// guardian has done it, `EINVAL` where somebody else has.
-fn thaw_all(wards: &[Ward]) -> io::Result<()> {
+fn thaw_all(wards: &[Ward], deadline: Deadline) -> io::Result<()> {
     let mut result = Ok(());
     for ward in wards.iter().rev() {
         let thawed = match ward.marker.state() {
-            State::Frozen => thaw(ward),
+            State::Frozen => thaw(ward, deadline),
             // By the guardian: what is frozen now, if it is, is somebody else's.
             State::Thawed => Err(too_late()),
             State::Idle | State::Intent | State::NotOurs => Ok(()),
@@ -210,7 +208,7 @@ fn thaw_all(wards: &[Ward]) -> io::Result<()> {
 }
 
 /// Thaws one; an error that may pass is met by trying again for a moment.
-fn thaw(ward: &Ward) -> io::Result<()> {
+fn thaw(ward: &Ward, deadline: Deadline) -> io::Result<()> {
     let mut tries = 0;
     loop {
         match ioctl::thaw(&ward.root) {
@@ -220,7 +218,8 @@ fn thaw(ward: &Ward) -> io::Result<()> {
             }
             // Not frozen: by whom ever, it is over.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                let is_guardians = ward.marker.state() == State::Thawed;
+                // Past the deadline it is the guardian's, who may not have said so yet.
+                let is_guardians = ward.marker.state() == State::Thawed || !deadline.is_ahead();
                 ward.marker.set(State::Thawed);
                 return Err(if is_guardians { too_late() } else { error });
             }

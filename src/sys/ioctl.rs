@@ -211,6 +211,15 @@ pub fn write_lease(file: impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Whether a write lease is still there (`F_GETLEASE`): it is taken away some time after somebody has
+/// opened the file (`/proc/sys/fs/lease-break-time`).
+pub fn has_write_lease(file: impl AsFd) -> bool {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: F_GETLEASE takes nothing and follows no pointer.
+    let lease = unsafe { libc::fcntl(fd, libc::F_GETLEASE) };
+    lease == libc::F_WRLCK
+}
+
 /// Whether nobody has the file open for writing, as a read lease can be had (`F_SETLEASE`), which is
 /// given back at once.  `file` must be open for reading only.
 pub fn is_nobody_writing(file: impl AsFd) -> io::Result<bool> {

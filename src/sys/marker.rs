@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::sys::ioctl::SharedWord;
 
-const DIR: &str = "/run/lovol";
+/// Where markers are, and what else ends with the machine.
+pub(crate) const DIR: &str = "/run/lovol";
 const NOTE_OFFSET: usize = 4096;
 
 /// How far a freeze has got.  Stored right after each ioctl.
@@ -102,7 +103,8 @@ impl Marker {
     }
 
     fn fill(file: &mut File, note: &Note) -> std::io::Result<SharedWord> {
-        rustix::fs::flock(&*file, FlockOperation::NonBlockingLockExclusive)?;
+        // A check may just be looking whether it belongs to the dead.
+        rustix::fs::flock(&*file, FlockOperation::LockExclusive)?;
         // The page of the word is written, not left a hole: a store into a hole of a full /run
         // would kill us.
         let mut bytes = vec![0; NOTE_OFFSET];
@@ -232,7 +234,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Note, State)> {
 }
 
 /// Makes `/run/lovol`, or makes sure that nobody but root could have put it there.
-fn make_dir() -> Result<()> {
+pub(crate) fn make_dir() -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     match std::fs::DirBuilder::new().mode(0o700).create(DIR) {
         Ok(()) => return Ok(()),
