@@ -7,6 +7,23 @@
 //! 3. only what was written           until that is little, or no less than the time before
 //! ```
 //! Without a tracker 3 is 2 again, and the freeze takes as long as one more of it.
+//!
+//! How long they take decides when to stop.  Measured with the writers of `make bench` and passes that
+//! went on whatever they found, in ms (XFS guest, pool on a direct-I/O loop, Linux 6.18, 2 cores):
+//!
+//! ```text
+//! extents  writer    followed   1: all   2: again     3     4     5   14   frozen
+//! 100,000  log       yes          1925         38   0.0   0.0   0.1  0.0      1.3
+//! 100,000  database  yes          1912        167  15.1   0.3   0.1  0.0      1.2
+//! 100,000  log       no           2280         62    66    43    57   48       39
+//! 100,000  database  no           2050        198    60    50    45   46       34
+//!  10,000  database  no            137         16   5.9   4.6   5.1  4.4      5.2
+//! ```
+//! Followed, each pass leaves a tenth or less of its own time to the next: after one of 5 ms the freeze
+//! has less than half a millisecond to clone, which is less than freezing itself takes.  Not followed,
+//! they come down to half a microsecond for each extent there is, in the third pass or the fourth, and
+//! stay there: one that is not a fifth shorter than the one before is the last.  The writer that never
+//! rests changes neither.
 
 use std::io;
 use std::time::Duration;

@@ -17,7 +17,8 @@ use crate::sys::guardian::Ward;
 pub const MAX_FREEZE: Duration = Duration::from_secs(10);
 
 /// A first pass that took longer is worth a tracker: without one the freeze would take about a
-/// fiftieth of it, and to start and end one takes some 50 ms, in which nobody waits.
+/// fiftieth of it (as in the table of `passes`), which from here on is more than freezing itself; and to
+/// start and end one takes some 50 ms, in which nobody waits.
 const WORTH_TRACKING: Duration = Duration::from_millis(200);
 
 /// Takes one image; making it durable is left to who names it.  Waits up to `wait` while somebody
