@@ -93,7 +93,7 @@ pub const SIZE_HINT: u32 = 128 << 10;
 pub const MANY: u64 = 1_000_000;
 
 /// statfs(2)'s names for the filesystems whose tools are known.
-const XFS_SUPER_MAGIC: i64 = 0x5846_5342;
+pub(crate) const XFS_SUPER_MAGIC: i64 = 0x5846_5342;
 const BTRFS_SUPER_MAGIC: i64 = 0x9123_683E;
 
 /// The extents of an image at this moment.

@@ -7,9 +7,9 @@
 //! ```text
 //! commands   one verb, one file: its arguments and what it prints
 //!    |
-//! domain     pool, index, record, volume, snapshot, clone, mounting, trash, check, provision:
-//!    |       no printing
-//! sys        all that asks the kernel or runs a tool; ioctl is the only file with `unsafe`
+//! domain     pool, index, record, volume, snapshot, clone, mounting, trash, check, space, resize,
+//!    |       rollback, prune, provision, ...: no printing
+//! sys        all that asks the kernel or runs a tool; only ioctl and what lies in it has `unsafe`
 //! ```
 //!
 //! # What is never broken

@@ -6,7 +6,7 @@
 //! index and files are the same and nothing is frozen; when there was killing, `check --repair` may be
 //! needed for that, once.  Then what survived is mounted, and holds what it should.
 //!
-//! 2 rounds of 10 seconds here; `LOVOL_CROWD_SECONDS=600 LOVOL_SEED=7` for the long run.
+//! 2 rounds of 10 seconds here; `LOVOL_CROWD_SECONDS=300 LOVOL_SEED=7` for the long run.
 
 mod settle;
 mod verbs;
@@ -172,9 +172,11 @@ fn is_reason(line: &str) -> bool {
         .is_some_and(|reason| !reason.is_empty())
 }
 
-/// One error, in lovol's words.
+/// One error, in lovol's words; or one for each thing that was not done, and how many those are.
 fn has_reason(stderr: &str) -> bool {
-    stderr.lines().filter(|line| is_reason(line)).count() == 1 && !stderr.contains("panicked")
+    let reasons = stderr.lines().filter(|line| is_reason(line)).count();
+    let is_told = |count: usize| stderr.contains(&format!("error: {count} things were not done"));
+    (reasons == 1 || reasons > 2 && is_told(reasons - 1)) && !stderr.contains("panicked")
 }
 
 /// Runs the crowd for one round.

@@ -23,6 +23,9 @@ use crate::support::{Lovol, Numbers, Round, TestPool, from_env, lovol, tally, wa
 use state::State;
 use work::{Log, Worker};
 
+/// In MiB.
+const HOME_SIZE: u64 = 320;
+
 /// The disk, its pool, and two volumes in it that are mounted.
 struct Bed {
     outer: TestPool,
@@ -56,7 +59,8 @@ impl Bed {
         let bed = Self { outer, pool, homes };
         bed.lovol("init").ok_any();
         for Home { name, fs, dir } in &bed.homes {
-            bed.lovol(&format!("create {name} 320M --fs {fs}")).ok_any();
+            bed.lovol(&format!("create {name} {HOME_SIZE}M --fs {fs}"))
+                .ok_any();
             bed.lovol(&format!("mount {name}")).arg(dir).ok("");
         }
         bed

@@ -120,6 +120,7 @@ fn a_full_pool_refuses_and_keeps_what_it_has() {
     let home = pool.mounted("home", "20M --fs ext4");
     pool.sh("echo precious > $TEMP/home/letter; umount $TEMP/home");
     pool.lovol("snapshot home@keep").ok_any();
+    pool.lovol("create small 1M --fs none").ok_any();
     pool.sh("for size in 1M 64K 4K; do
            dd if=/dev/zero of=$POOL/fill.$size bs=$size 2>/dev/null || true
            sync --file-system $POOL
@@ -144,8 +145,18 @@ fn a_full_pool_refuses_and_keeps_what_it_has() {
     pool.lovol("snapshot home@none")
         .fails(1, "of it is its reserve");
 
-    // To delete is always possible.
-    pool.lovol("delete home@keep").ok("");
+    // To rename and to delete is always possible.
+    pool.lovol("rename home house").ok_any();
+    pool.lovol("rename house home").ok_any();
+    pool.lovol("rename home@keep kept").ok_any();
+    pool.lovol("hold home@kept").ok_any();
+    pool.lovol("release home@kept").ok_any();
+    pool.lovol("delete small").ok("");
+    pool.lovol("undelete small").ok("small\n");
+    pool.lovol("delete small").ok("");
+    pool.lovol("purge -y small").ok_any();
+    pool.lovol("prune home --named --keep-last 1").ok_any();
+    pool.lovol("delete home@kept").ok("");
     pool.sh("rm $POOL/fill.*");
     pool.lovol("check").ok("");
     pool.lovol("snapshot home@after").ok("home@after\n");

@@ -42,6 +42,11 @@ has() {
 
 files=(/usr/bin/lovol /usr/sbin/mount.lovol /usr/share/man/man8/lovol-snapshot.8.gz
     /usr/share/man/man5/lovol.5.gz /usr/share/man/man8/mount.lovol.8.gz
+    /usr/share/zsh/site-functions/_lovol /usr/share/man/man8/lovol-prune.8.gz
+    /usr/lib/systemd/system/lovol-prune.timer /usr/lib/systemd/system/lovol-prune.service
+    /usr/lib/systemd/system/lovol-trim.timer /usr/lib/systemd/system/lovol-trim.service
+    /usr/lib/systemd/system/lovol-watch.service /usr/lib/systemd/system/lovol-snapshot-daily@.timer
+    /usr/lib/systemd/system/lovol-snapshot-weekly@.timer
     /usr/share/bash-completion/completions/lovol /usr/share/fish/vendor_completions.d/lovol.fish
     /usr/lib/systemd/system/lovol-provision.service /usr/lib/systemd/system/lovol-snapshot@.service
     /usr/lib/systemd/system/lovol-snapshot-hourly@.timer /usr/lib/systemd/system/lovol-check.service

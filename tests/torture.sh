@@ -47,7 +47,7 @@ part() {
         faults) run faults:: LOVOL_FAULTS="${FAULTS:-all}" LOVOL_FAULTS_SEED="$seed" ;;
         cuts) run cuts:: LOVOL_CUTS="${CUTS:-500}" LOVOL_SEED="$seed" ;;
         databases) run databases:: LOVOL_DATABASE_SNAPSHOTS="${SNAPSHOTS:-50}" ;;
-        groups) run groups:: LOVOL_GROUPS="${GROUPS_TAKEN:-200}" ;;
+        groups) run groups::in_every LOVOL_GROUPS="${GROUPS_TAKEN:-200}" ;;
         crowd) run crowd:: LOVOL_CROWD_SECONDS="${CROWD:-300}" LOVOL_SEED="$seed" ;;
         tracking) run tracking:: LOVOL_TRACKED="${TRACKED:-100}" ;;
         space) run space::what_is_said LOVOL_HISTORIES="${HISTORIES:-300}" LOVOL_SEED="$seed" ;;

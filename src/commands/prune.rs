@@ -19,7 +19,7 @@ use crate::retention::Policy;
 /// volumes with that property are pruned, and deleted volumes go for good that were in the trash as
 /// long as the pool's setting says.
 ///
-/// Only automatic snapshots are pruned, with names that are times, unless --named. What is held or
+/// Only snapshots that lovol named itself are pruned, by the time, unless --named. What is held or
 /// in use stays, so does the newest, and a group of which one stays.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -141,12 +141,16 @@ fn show(verdicts: &[Verdict], trash: &[String], context: &Context<'_>) -> Result
     }
     let line = |verdict: &Verdict| {
         if verdict.goes() {
-            format!("would delete {}", verdict.name)
+            format!("would delete {}: no rule keeps it", verdict.name)
         } else {
             format!("would keep {}: {}", verdict.name, verdict.keeps.join(", "))
         }
     };
     let mut lines: Vec<String> = verdicts.iter().map(line).collect();
-    lines.extend(trash.iter().map(|id| format!("would purge {id}")));
+    lines.extend(
+        trash
+            .iter()
+            .map(|id| format!("would purge {id}: it has been in the trash for long enough")),
+    );
     context.output.lines(&lines)
 }

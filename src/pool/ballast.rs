@@ -31,13 +31,14 @@ pub fn keep_in(dir: impl AsFd) {
 fn make(dir: impl AsFd) -> io::Result<()> {
     let index = rustix::fs::statat(&dir, INDEX, AtFlags::SYMLINK_NOFOLLOW)?;
     let room = u64::try_from(index.st_size).unwrap_or(0) * 2;
+    let room = room.next_multiple_of(LEAST).max(LEAST);
+    let stat = rustix::fs::fstatvfs(&dir)?;
+    // Not even tried: what a failed try has taken comes free only a moment later.
+    if stat.f_bavail * stat.f_frsize < room * 2 {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     let file = beneath::unnamed(&dir)?;
-    rustix::fs::fallocate(
-        &file,
-        FallocateFlags::empty(),
-        0,
-        room.next_multiple_of(LEAST).max(LEAST),
-    )?;
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, room)?;
     // The smaller one goes only now that there is room for the larger.
     drop_from(&dir)?;
     beneath::link(&file, &dir, NAME)

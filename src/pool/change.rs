@@ -4,7 +4,7 @@ use rustix::fs::OFlags;
 
 use crate::error::{Context, Result};
 use crate::index::Index;
-use crate::pool::{Edit, Place, Pool};
+use crate::pool::{Edit, Place, Pool, ballast};
 use crate::record::Record;
 
 /// Changes the record of an image, with the pool's lock held for that moment; returns the new one.
@@ -36,8 +36,7 @@ pub fn change_in(
     // Writing an xattr is for the owner, whatever the file is open for.
     let file = pool.open_image(place, OFlags::RDONLY)?;
     edit.index.set_record(place, after.clone())?;
-    let written = after
-        .write(&file)
+    let written = ballast::make_room_for(pool.dir(), || after.write(&file))
         .doing("write the record of", &shown)
         .and_then(|()| rustix::fs::fsync(&file).doing("write back", &shown))
         .and_then(|()| edit.save());

@@ -221,7 +221,8 @@ impl<'p> Edit<'p> {
         let dir = self.pool.dir();
         match step {
             Step::MakeDir { path } => {
-                unless_done(beneath::make_dir(dir, path), libc::EEXIST).doing("make", path)
+                let make = || unless_done(beneath::make_dir(dir, path), libc::EEXIST);
+                ballast::make_room_for(dir, make).doing("make", path)
             }
             Step::Remove { path } => {
                 unless_done(beneath::unlink(dir, path), libc::ENOENT).doing("remove", path)

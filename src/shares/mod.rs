@@ -30,10 +30,11 @@ use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
+use crate::fragments::XFS_SUPER_MAGIC;
 use crate::index::Index;
 use crate::pool::place::records;
 use crate::pool::{Place, Pool};
-use crate::shares::cache::Key;
+use crate::shares::cache::{Cached, Key};
 use crate::shares::merge::{Source, merge};
 
 /// What some images take, in bytes.
@@ -99,13 +100,22 @@ impl Shares {
                 is_immutable: place.is_snapshot(),
             })
             .collect();
-        let cached = cache::load(pool, &keys);
+        // A balance of btrfs moves blocks of files that it does not touch otherwise.
+        let stays =
+            rustix::fs::fstatfs(pool.dir()).is_ok_and(|stat| stat.f_type == XFS_SUPER_MAGIC);
+        let cached = if stays {
+            cache::load(pool, &keys)
+        } else {
+            Cached::default()
+        };
         let merged = merge(&sources, cached).doing("read the extents of", pool.path())?;
         let known: Vec<(Key, u64)> = keys
             .into_iter()
             .zip(merged.mapped.iter().copied())
             .collect();
-        cache::save(pool, &known, &merged.kept);
+        if stays {
+            cache::save(pool, &known, &merged.kept);
+        }
         let images = files
             .iter()
             .zip(&merged.mapped)

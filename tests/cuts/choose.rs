@@ -2,6 +2,7 @@
 
 use lovol::index::Index;
 
+use super::HOME_SIZE;
 use super::state::{Files, Guest, State};
 use super::work::Worker;
 use crate::support::Numbers;
@@ -69,7 +70,7 @@ impl Worker {
         let (number, new) = (self.next, format!("v{}", self.next));
         match self.numbers.below(7) {
             0 => {
-                let guest = Guest::new("ext4", Some(Files::new()));
+                let guest = Guest::new("ext4", Some(Files::new()), 16);
                 state.0.insert(new.clone(), guest);
                 Some(format!("create {new} 16M --fs ext4"))
             }
@@ -184,10 +185,11 @@ impl Worker {
         }
         let to = pick(&mut self.numbers, &snapshots)?;
         let was = state.0[volume].copy();
-        let files = state.0[to].files.clone();
+        let Guest { files, size, .. } = state.0[to].clone();
         state.0.insert(before, was);
         // Its mark stays.
-        state.0.get_mut(volume).unwrap().files = files;
+        let guest = state.0.get_mut(volume).unwrap();
+        (guest.files, guest.size) = (files, size);
         Some(format!("rollback {to}"))
     }
 
@@ -219,6 +221,7 @@ impl Worker {
             }
             3 => {
                 let volume = pick(&mut self.numbers, &images.volumes)?;
+                state.0.get_mut(volume).unwrap().size += 16;
                 Some(format!("resize {volume} +16M"))
             }
             _ => Some(format!("trim {}", self.numbers.pick(&volumes))),
@@ -228,7 +231,7 @@ impl Worker {
     /// A home as it is now.
     fn guest(&self, home: usize) -> Guest {
         let (home, files) = &self.homes[home];
-        Guest::new(home.fs, Some(files.clone()))
+        Guest::new(home.fs, Some(files.clone()), HOME_SIZE)
     }
 }
 

@@ -28,21 +28,24 @@ pub(super) struct Guest {
     pub(super) is_held: bool,
     /// Its property `user:mark`.
     pub(super) mark: Option<u64>,
+    /// In MiB.
+    pub(super) size: u64,
 }
 
 impl Guest {
-    pub(super) fn new(fs: &'static str, files: Option<Files>) -> Self {
+    pub(super) fn new(fs: &'static str, files: Option<Files>, size: u64) -> Self {
         Self {
             fs,
             files,
             is_held: false,
             mark: None,
+            size,
         }
     }
 
     /// What another image gets of it.
     pub(super) fn copy(&self) -> Self {
-        Self::new(self.fs, self.files.clone())
+        Self::new(self.fs, self.files.clone(), self.size)
     }
 }
 
@@ -54,7 +57,8 @@ pub(super) struct State(pub(super) BTreeMap<String, Guest>);
 impl State {
     /// Each image, and what is noted of it.
     pub(super) fn notes(&self) -> BTreeSet<String> {
-        let note = |(name, guest): (&String, &Guest)| note(name, guest.is_held, guest.mark);
+        let note =
+            |(name, guest): (&String, &Guest)| note(name, guest.is_held, guest.mark, guest.size);
         self.0.iter().map(note).collect()
     }
 
@@ -117,11 +121,11 @@ pub(super) fn snapshot_of(volume: &str, snapshot: &Name) -> String {
 fn note_of(name: &str, record: &Record) -> String {
     let mark = record.properties.get("user:mark");
     let mark = mark.map(|mark| mark.parse().unwrap());
-    note(name, !record.holds.is_empty(), mark)
+    note(name, !record.holds.is_empty(), mark, record.size >> 20)
 }
 
-fn note(name: &str, is_held: bool, mark: Option<u64>) -> String {
+fn note(name: &str, is_held: bool, mark: Option<u64>, size: u64) -> String {
     let held = if is_held { ", held" } else { "" };
     let mark = mark.map_or(String::new(), |mark| format!(", mark {mark}"));
-    format!("{name}{held}{mark}")
+    format!("{name}, {size} MiB{held}{mark}")
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use super::state::{Files, Guest, State, bytes};
-use super::{Bed, Home};
+use super::{Bed, HOME_SIZE, Home};
 use crate::support::{Numbers, lovol};
 
 /// What the worker has done, and what is to be there after each of its verbs.
@@ -20,7 +20,9 @@ impl Log {
     pub(super) fn new(homes: &[Home]) -> Self {
         let mut first = State::default();
         for Home { name, fs, .. } in homes {
-            first.0.insert((*name).to_owned(), Guest::new(fs, None));
+            first
+                .0
+                .insert((*name).to_owned(), Guest::new(fs, None, HOME_SIZE));
         }
         Self {
             states: Mutex::new(vec![first]),
