@@ -42,7 +42,7 @@ has() {
 
 files=(/usr/bin/lovol /usr/sbin/mount.lovol /usr/share/man/man8/lovol-snapshot.8.gz
     /usr/share/man/man5/lovol.5.gz /usr/share/man/man8/mount.lovol.8.gz
-    /usr/share/zsh/site-functions/_lovol /usr/share/man/man8/lovol-prune.8.gz
+    /usr/share/man/man8/lovol-prune.8.gz
     /usr/lib/systemd/system/lovol-prune.timer /usr/lib/systemd/system/lovol-prune.service
     /usr/lib/systemd/system/lovol-trim.timer /usr/lib/systemd/system/lovol-trim.service
     /usr/lib/systemd/system/lovol-watch.service /usr/lib/systemd/system/lovol-snapshot-daily@.timer
@@ -56,7 +56,8 @@ step 'lintian has no error'
 lintian --fail-on error "$deb"
 
 step 'the rpm has what the deb has'
-rpm -qpl "$rpm" | has "${files[@]/#*sbin\/mount.lovol//usr/bin/lovol}" /usr/share/licenses/lovol/COPYING
+rpm -qpl "$rpm" | has "${files[@]/#*sbin\/mount.lovol//usr/bin/lovol}" \
+    /usr/share/licenses/lovol/COPYING /usr/share/zsh/site-functions/_lovol
 rpm -qp --scripts "$rpm" | grep -q 'ln -sf /usr/bin/lovol /usr/sbin/mount.lovol'
 rpm -qp --scripts "$rpm" | grep -q 'systemctl stop'
 rpm -qp --requires "$rpm" | has util-linux xfsprogs
@@ -72,7 +73,8 @@ mount -t tmpfs tmpfs "$root/run"
 step 'installed'
 chroot "$root" dpkg -i /lovol.deb
 chroot "$root" dpkg -L lovol | has "${files[@]}"
-chroot "$root" dpkg -L lovol | has /usr/share/doc/lovol/copyright
+chroot "$root" dpkg -L lovol | has /usr/share/doc/lovol/copyright \
+    /usr/share/zsh/vendor-completions/_lovol
 [ -z "$(find "$root/etc/systemd" -name 'lovol*')" ] || { echo 'package: something was enabled' >&2; exit 1; }
 
 step 'used'
