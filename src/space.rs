@@ -220,6 +220,8 @@ pub fn left_to_promise(pool: &Pool) -> Result<u64> {
     if policy == Overcommit::Any {
         return Ok(u64::MAX);
     }
+    // Who looks at claims must not come upon one that is being made.
+    let _deciding = Lock::of_claims(pool)?;
     let promise = Promise::look(pool, policy)?;
     let left = promise.most.saturating_sub(promise.given);
     Ok(match policy {

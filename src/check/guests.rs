@@ -15,8 +15,8 @@ use crate::usage::Usage;
 /// Tries each that is mounted writable, by writing back what its root directory is known by.
 ///
 /// An XFS that has shut down and an ext4 that has aborted its journal answer with EIO, a btrfs that went
-/// read-only with EROFS.  Nothing is written where nothing has changed.  Some kernels from 6.1 to 6.14
-/// answer for an ext4 as if nothing were wrong; it has noted the error all the same.
+/// read-only with EROFS.  Nothing is written where nothing has changed.  Linux 6.1.176
+/// answers for an ext4 as if nothing were wrong; it has noted the error all the same.
 #[must_use]
 pub fn try_all(scanned: &Scanned, usage: &Usage) -> Vec<Finding> {
     let volumes = scanned

@@ -44,8 +44,10 @@ impl Watch {
                 .running
                 .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
             // One kill may have taken a lovol and its guardian, as that of a whole cgroup does.
-            let thawed = marker::abandoned().and_then(|left| thaw(&left, context.observer()));
-            thawed.unwrap_or_else(|error| context.output.error(&error));
+            if !context.globals.dry_run {
+                let thawed = marker::abandoned().and_then(|left| thaw(&left, context.observer()));
+                thawed.unwrap_or_else(|error| context.output.error(&error));
+            }
             // Opened each time: its settings may change, and it may be unmounted.
             let looked = context
                 .pool()
