@@ -23,6 +23,7 @@ use crate::properties;
 use crate::record::{Consistency, Record};
 use crate::snapshot::{self, Source, Taken, Way};
 use crate::space::{Claim, must_allow};
+use crate::staging::{Staging, WHOLE};
 use crate::sys::beneath;
 use crate::sys::loopdev::FileId;
 use crate::sys::probe::Signature;
@@ -50,7 +51,7 @@ pub struct ToVolume<'p> {
     options: Options,
     parent: Record,
     file: File,
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl<'p> ToVolume<'p> {
@@ -89,7 +90,7 @@ impl<'p> ToVolume<'p> {
             options,
             parent,
             file,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -135,7 +136,7 @@ impl<'p> ToVolume<'p> {
     }
 
     /// Makes it.
-    pub fn make(&self, observer: &dyn Observer) -> Result<Record> {
+    pub fn make(mut self, observer: &dyn Observer) -> Result<Record> {
         let source = self.source();
         let what = format!("cannot make volume {}", self.to);
         let claim = match &self.from {
@@ -158,6 +159,8 @@ impl<'p> ToVolume<'p> {
             )?;
             record.fs_uuid = signature.uuid;
         }
+        // Two that replace each other's source would otherwise wait for each other.
+        self.lock = None;
         self.publish(image, &record, observer)?;
         Ok(record)
     }
@@ -384,6 +387,11 @@ impl ToPath {
         Ok(Some(file))
     }
 
+    /// Takes away what killed ones have left where it goes to.
+    pub fn sweep(&self) {
+        Staging::sweep(&self.dir);
+    }
+
     /// Makes the clone, with its source's owner, and its mode less what others may do.
     pub fn make(&self, observer: &dyn Observer, patience: std::time::Duration) -> Result<Taken> {
         let source = self.source();
@@ -423,32 +431,33 @@ impl ToPath {
 
     /// The old image keeps a name until the new one is durable under its own.
     fn exchange(&self, image: &NewImage, name: &Path, old: &File) -> Result<()> {
-        let new = PathBuf::from(format!(".{}.lovol-{}", name.display(), std::process::id()));
-        let rename =
-            || rustix::fs::renameat_with(&self.dir, &new, &self.dir, name, RenameFlags::EXCHANGE);
-        beneath::link(&image.file, &self.dir, &new).doing("name", &new)?;
-        let exchanged = rename().map_err(std::io::Error::from).and_then(|()| {
-            let is_old = || {
-                let out = rustix::fs::statat(&self.dir, &new, AtFlags::SYMLINK_NOFOLLOW)?;
-                Ok::<_, std::io::Error>(
-                    FileId {
-                        device: out.st_dev,
-                        inode: out.st_ino,
-                    } == FileId::of(old)?,
-                )
+        let staging = Staging::make(&self.dir, &self.to)?;
+        beneath::link(&image.file, &staging.inner, WHOLE).doing("name", &self.to)?;
+        let exchange = || {
+            let flags = RenameFlags::EXCHANGE;
+            rustix::fs::renameat_with(&staging.inner, WHOLE, &self.dir, name, flags)
+        };
+        exchange().doing("replace", &self.to)?;
+        let is_old = || {
+            let out = rustix::fs::statat(&staging.inner, WHOLE, AtFlags::SYMLINK_NOFOLLOW)?;
+            let id = FileId {
+                device: out.st_dev,
+                inode: out.st_ino,
             };
-            let done = match is_old() {
-                Ok(true) => beneath::sync(&self.dir),
-                Ok(false) => Err(std::io::Error::other(
+            Ok::<_, std::io::Error>(id == FileId::of(old)?)
+        };
+        let done = is_old().and_then(|is_old| {
+            if !is_old {
+                return Err(std::io::Error::other(
                     "another file took its place meanwhile",
-                )),
-                Err(error) => Err(error),
-            };
-            done.inspect_err(|_| {
-                let _ = rename();
-            })
+                ));
+            }
+            beneath::sync(&self.dir)?;
+            beneath::sync(&staging.inner)
         });
-        let _ = rustix::fs::unlinkat(&self.dir, &new, AtFlags::empty());
-        exchanged.doing("replace", &self.to)
+        done.inspect_err(|_| {
+            let _ = exchange();
+        })
+        .doing("replace", &self.to)
     }
 }

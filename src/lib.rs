@@ -61,6 +61,7 @@ pub mod size;
 pub mod snapshot;
 pub mod space;
 pub mod spec;
+mod staging;
 pub mod sys;
 pub mod target;
 pub mod time;

@@ -112,6 +112,7 @@ impl Clone {
         if context.shows(|| clone.plan())? {
             return Ok(());
         }
+        clone.sweep();
         let taken = clone.make(context.observer(), context.wait())?;
         let value = json!({
             "image": to,

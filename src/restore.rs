@@ -4,8 +4,6 @@
 //! It is copied into a directory of its own beside its destination, which nobody else may enter, and gets
 //! its name when it is whole: by a rename that never replaces.
 
-mod staging;
-
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
@@ -17,10 +15,10 @@ use crate::mounting::{Image, Reading};
 use crate::name::SnapshotName;
 use crate::plan::{Observer, Step};
 use crate::pool::{Place, Pool};
+use crate::staging::{Staging, WHOLE};
 use crate::sys::beneath;
 use crate::sys::signals::Blocked;
 use crate::sys::tool::Tool;
-use staging::{Staging, WHOLE};
 
 const CP: Tool = Tool {
     program: "cp",

@@ -1,7 +1,9 @@
-//! The directory that a copy is made in: beside its destination, and closed to all but root.
+//! A directory beside a destination outside the pool, closed to all but root, for what needs a name and is
+//! not to be seen.
 //!
-//! A copy with many files has no way to be without a name until it is whole.  What a killed `restore` leaves
-//! of it is taken away by the next one beside it: its lock is free then.
+//! A copy of many files has no way to be without a name until it is whole, and an image that is replaced
+//! keeps one until the new one is durable.  What a killed lovol leaves in it is taken away by the next that
+//! works in the same place: its lock is free then.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,21 +24,21 @@ const RM: Tool = Tool {
 };
 
 /// What its name begins with.
-const PREFIX: &str = ".lovol-restore-";
+const PREFIX: &str = ".lovol-staging-";
 
-/// What is copied is called so in there.
-pub(super) const WHOLE: &str = "whole";
+/// What is in there is called so.
+pub(crate) const WHOLE: &str = "whole";
 
-/// A directory of ours; removed with all that is in it.
-pub(super) struct Staging<'d> {
+/// A directory of ours; removed with what is in it.
+pub(crate) struct Staging<'d> {
     outer: &'d OwnedFd,
     name: OsString,
-    pub(super) inner: OwnedFd,
+    pub(crate) inner: OwnedFd,
 }
 
 impl<'d> Staging<'d> {
     /// Makes one in `outer`, where `to` is to be.
-    pub(super) fn make(outer: &'d OwnedFd, to: &Path) -> Result<Self> {
+    pub(crate) fn make(outer: &'d OwnedFd, to: &Path) -> Result<Self> {
         loop {
             let name = OsString::from(format!("{PREFIX}{}", Uuid::new_v4().simple()));
             rustix::fs::mkdirat(outer, &name, Mode::RWXU).doing("make a directory beside", to)?;
@@ -52,10 +54,12 @@ impl<'d> Staging<'d> {
                 Ok(Opened::NotOurs) => {
                     let _ = rustix::fs::unlinkat(outer, &name, AtFlags::REMOVEDIR);
                     return Err(Error::refused(
-                        format!("cannot restore to {}", to.display()),
-                        "a directory that is made there is not root's alone",
+                        format!("cannot make {}", to.display()),
+                        "a directory that is made beside it is not root's alone",
                     )
-                    .with_hint("a filesystem without owners and modes cannot keep them: restore to another"));
+                    .with_hint(
+                        "a filesystem without owners and modes cannot keep them: use another",
+                    ));
                 }
                 Err(error) => {
                     let _ = rustix::fs::unlinkat(outer, &name, AtFlags::REMOVEDIR);
@@ -66,7 +70,7 @@ impl<'d> Staging<'d> {
     }
 
     /// Takes away what the dead have left in `outer`; what cannot be is left.
-    pub(super) fn sweep(outer: &'d OwnedFd) {
+    pub(crate) fn sweep(outer: &'d OwnedFd) {
         let Ok(entries) = Dir::read_from(outer) else {
             return;
         };
@@ -87,6 +91,11 @@ impl Drop for Staging<'_> {
     fn drop(&mut self) {
         let remove = || rustix::fs::unlinkat(self.outer, &self.name, AtFlags::REMOVEDIR);
         // Empty, once what was in it has its name.
+        if remove().is_ok() {
+            return;
+        }
+        // A file needs no tool.
+        let _ = rustix::fs::unlinkat(&self.inner, WHOLE, AtFlags::empty());
         if remove().is_ok() {
             return;
         }
