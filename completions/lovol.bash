@@ -26,6 +26,9 @@ _lovol() {
     set -f
     _clap_complete_lovol lovol "${COMP_WORDS[-1]}" ''
 
+    # A name or a key goes on behind these.
+    [[ ${COMPREPLY[*]} != *[@=] ]] || compopt -o nospace 2>/dev/null
+
     # Somebody's directory may be called '$(...)': bash quotes what it knows to be files.
     [[ ${COMPREPLY[*]} != */* ]] || compopt -o filenames 2>/dev/null
     # bash replaces the last part alone.

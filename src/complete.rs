@@ -14,14 +14,19 @@ use std::path::{Path, PathBuf};
 use clap_complete::engine::{ArgValueCompleter, PathCompleter, ValueCompleter};
 use clap_complete::{CompleteEnv, CompletionCandidate};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use crate::cli::{command, default_pool};
-use crate::pool::INDEX;
+use crate::holds;
+use crate::pool::{INDEX, settings};
+use crate::properties;
 use crate::sys::{loopdev, mountinfo};
 
 /// The variable by which a shell's script asks.
 const VARIABLE: &str = "LOVOL_COMPLETE";
+
+/// The variable by which bash and zsh say at which word the cursor is, from 0.
+const INDEX_VARIABLE: &str = "_CLAP_COMPLETE_INDEX";
 
 /// Answers a shell that asks; false if this is a command like any other.
 pub fn answer(arguments: &[OsString]) -> bool {
@@ -51,16 +56,117 @@ pub enum Which {
     Unmounted,
     /// Those that are mounted.
     Mounted,
+    /// Those that somebody holds.
+    Held,
+}
+
+/// What images are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Volumes,
+    Snapshots,
+    Both,
 }
 
 /// Volumes.
 pub fn volumes(which: Which) -> ArgValueCompleter {
-    ArgValueCompleter::new(move |current: &OsStr| targets(current, which, false))
+    ArgValueCompleter::new(move |current: &OsStr| targets(current, which, Kind::Volumes))
 }
 
-/// Volumes and, behind an `@`, their snapshots.
+/// Snapshots, behind the name of their volume and an `@`.
+pub fn snapshots(which: Which) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |current: &OsStr| targets(current, which, Kind::Snapshots))
+}
+
+/// Volumes and snapshots.
 pub fn images(which: Which) -> ArgValueCompleter {
-    ArgValueCompleter::new(move |current: &OsStr| targets(current, which, true))
+    ArgValueCompleter::new(move |current: &OsStr| targets(current, which, Kind::Both))
+}
+
+/// What `get` shows: an image, or a setting of the pool.
+pub fn images_and_settings() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let mut offered = targets(current, Which::Any, Kind::Both);
+        offered.extend(beginning_with(current, keys(settings::names(), "")));
+        offered
+    })
+}
+
+/// What `set` takes: an image, or a setting of the pool; behind an image its properties.
+pub fn changes() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| match operands("set").first() {
+        Some(first) if is_target(first) => beginning_with(current, properties_of(first, "=")),
+        Some(_) => beginning_with(current, keys(settings::names(), "=")),
+        None => {
+            let mut offered = beginning_with(current, keys(settings::names(), "="));
+            offered.extend(targets(current, Which::Any, Kind::Both));
+            offered
+        }
+    })
+}
+
+/// The properties of the image that is named before.
+pub fn properties() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| match operands("get").first() {
+        Some(first) => beginning_with(current, properties_of(first, "")),
+        None => Vec::new(),
+    })
+}
+
+/// As `set` tells a target from a setting.
+fn is_target(word: &str) -> bool {
+    !word.contains('=') || word.starts_with(['/', '.'])
+}
+
+/// Those that lovol knows are of volumes.
+fn properties_of(target: &str, end: &str) -> BTreeSet<String> {
+    if target.contains('@') || settings::is_known(target) {
+        return BTreeSet::new();
+    }
+    keys(properties::NAMES.into_iter(), end)
+}
+
+/// The words between a verb and the one that is to be completed, without options.
+fn operands(verb: &str) -> Vec<String> {
+    const WITH_VALUE: [&str; 3] = ["--pool", "--wait", "--color"];
+    let mut rest = words_before_cursor().into_iter();
+    let mut operands = Vec::new();
+    while let Some(word) = rest.next() {
+        if WITH_VALUE.contains(&word.as_str()) {
+            rest.next();
+        } else if !word.starts_with('-') {
+            operands.push(word);
+        }
+    }
+    if operands.first().is_some_and(|word| word == "subvolume") {
+        operands.remove(0);
+    }
+    // It may be abbreviated.
+    let is_verb = operands
+        .first()
+        .is_some_and(|word| verb.starts_with(word.as_str()));
+    if is_verb {
+        operands.split_off(1)
+    } else {
+        Vec::new()
+    }
+}
+
+/// Behind `lovol`, without the one at the cursor, which is the last where the shell does not say.
+fn words_before_cursor() -> Vec<String> {
+    // lovol -- lovol WORD...
+    let line = words().into_iter().skip(2);
+    let mut line: Vec<String> = line
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let index = std::env::var(INDEX_VARIABLE).ok();
+    let index = index.and_then(|index| index.parse().ok());
+    line.truncate(index.unwrap_or(line.len().saturating_sub(1)));
+    line.into_iter().skip(1).collect()
+}
+
+fn keys(names: impl Iterator<Item = &'static str>, end: &str) -> BTreeSet<String> {
+    names.map(|name| format!("{name}{end}")).collect()
 }
 
 /// The verbs.
@@ -89,16 +195,29 @@ pub fn trash() -> ArgValueCompleter {
 
 /// A number with its unit.
 pub fn size() -> ArgValueCompleter {
+    ArgValueCompleter::new(with_unit)
+}
+
+/// The same, with a sign perhaps, or as much as there is room for.
+pub fn new_size() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let text = current.to_str().unwrap_or_default();
-        let number = text.trim_start_matches('+');
-        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Vec::new();
-        }
-        ["M", "G", "T"]
-            .map(|unit| CompletionCandidate::new(format!("{text}{unit}")))
-            .into()
+        let mut offered = with_unit(current);
+        offered.extend(beginning_with(current, BTreeSet::from(["max".to_owned()])));
+        offered
     })
+}
+
+fn with_unit(current: &OsStr) -> Vec<CompletionCandidate> {
+    let text = current.to_str().unwrap_or_default();
+    let number = text.trim_start_matches(['+', '-']);
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Vec::new();
+    }
+    candidates(
+        ["M", "G", "T"]
+            .map(|unit| format!("{text}{unit}"))
+            .into_iter(),
+    )
 }
 
 /// Directories.
@@ -145,7 +264,7 @@ pub fn mount_options() -> ArgValueCompleter {
 
 /// The snapshots of the volumes that are named on the line.
 fn snapshots_of_named(begun: &str) -> Vec<String> {
-    let line: BTreeSet<OsString> = std::env::args_os().collect();
+    let line: BTreeSet<OsString> = words().into_iter().collect();
     let volumes = Names::read().map(|names| names.volumes).unwrap_or_default();
     let wanted = volumes
         .into_iter()
@@ -154,7 +273,12 @@ fn snapshots_of_named(begun: &str) -> Vec<String> {
     names.filter(|name| name.starts_with(begun)).collect()
 }
 
-fn targets(current: &OsStr, which: Which, with_snapshots: bool) -> Vec<CompletionCandidate> {
+/// The words on the line, as the shell gives them.
+fn words() -> Vec<OsString> {
+    std::env::args_os().collect()
+}
+
+fn targets(current: &OsStr, which: Which, kind: Kind) -> Vec<CompletionCandidate> {
     if current.as_encoded_bytes().contains(&b'/') {
         return PathCompleter::any().complete(current);
     }
@@ -165,17 +289,22 @@ fn targets(current: &OsStr, which: Which, with_snapshots: bool) -> Vec<Completio
     let pool = pool_dir();
     match text.split_once('@') {
         None => {
-            let fits = |name: &&String| {
-                uses.fits(&pool.join(format!("volumes/{name}.img")))
-                    || with_snapshots && names.has_fitting(name, &uses, &pool)
+            let is_whole = |name: &str| {
+                kind != Kind::Snapshots && uses.fits(&pool.join(format!("volumes/{name}.img")))
+            };
+            let is_beginning = |name: &str| {
+                kind != Kind::Volumes && names.snapshots(name, &uses, &pool).next().is_some()
             };
             let own = names.volumes.keys().filter(|name| name.starts_with(text));
-            candidates(own.filter(fits).cloned())
+            candidates(own.filter_map(|name| {
+                if is_whole(name) {
+                    return Some(name.clone());
+                }
+                let end = if kind == Kind::Snapshots { "@" } else { "" };
+                is_beginning(name).then(|| format!("{name}{end}"))
+            }))
         }
-        Some((volume, rest)) if with_snapshots => {
-            let Some(entry) = names.volumes.get(volume) else {
-                return Vec::new();
-            };
+        Some((volume, rest)) if kind != Kind::Volumes => {
             // The second end of a range: VOLUME@FIRST%LAST.
             let (first, begun) = rest
                 .rsplit_once('%')
@@ -185,12 +314,8 @@ fn targets(current: &OsStr, which: Which, with_snapshots: bool) -> Vec<Completio
             } else {
                 format!("{first}%")
             };
-            let dir = pool.join(format!("snapshots/{volume}"));
-            let own = entry
-                .snapshots
-                .keys()
-                .filter(|name| name.starts_with(begun));
-            let own = own.filter(|name| uses.fits(&dir.join(format!("{name}.img"))));
+            let own = names.snapshots(volume, &uses, &pool);
+            let own = own.filter(|name| name.starts_with(begun));
             candidates(own.map(|name| format!("{volume}@{before}{name}")))
         }
         Some(_) => Vec::new(),
@@ -218,11 +343,13 @@ struct Names {
 #[derive(Debug, Deserialize)]
 struct Snapshots {
     #[serde(default)]
-    #[allow(
-        clippy::zero_sized_map_values,
-        reason = "what is passed over is still there to be read"
-    )]
-    snapshots: BTreeMap<String, IgnoredAny>,
+    snapshots: BTreeMap<String, Holds>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Holds {
+    #[serde(default)]
+    holds: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -236,21 +363,28 @@ impl Names {
         serde_json::from_slice(&text).ok()
     }
 
-    /// Whether one of its snapshots fits: then its name is a beginning.
-    fn has_fitting(&self, volume: &str, uses: &Uses, pool: &Path) -> bool {
+    /// The snapshots of a volume that fit.
+    fn snapshots<'n>(
+        &'n self,
+        volume: &str,
+        uses: &'n Uses,
+        pool: &Path,
+    ) -> impl Iterator<Item = &'n String> {
         let dir = pool.join(format!("snapshots/{volume}"));
-        let mut snapshots = self
-            .volumes
-            .get(volume)
-            .into_iter()
-            .flat_map(|entry| entry.snapshots.keys());
-        snapshots.any(|name| uses.fits(&dir.join(format!("{name}.img"))))
+        let own = self.volumes.get(volume).into_iter();
+        let own = own.flat_map(|entry| &entry.snapshots);
+        let now = crate::time::now();
+        let fits = move |(name, holds): &(&String, &Holds)| match uses.which {
+            Which::Held => holds::active_of(&holds.holds, now).next().is_some(),
+            _ => uses.fits(&dir.join(format!("{name}.img"))),
+        };
+        own.filter(fits).map(|(name, _)| name)
     }
 }
 
 /// The pool that was named on the line, or the one where none is.
 fn pool_dir() -> PathBuf {
-    let words: Vec<OsString> = std::env::args_os().collect();
+    let words = words();
     let named = words.iter().enumerate().find_map(|(number, word)| {
         if word == "--pool" {
             return words.get(number + 1).cloned();
@@ -276,7 +410,7 @@ impl Uses {
             attached: BTreeSet::new(),
             mounted: BTreeSet::new(),
         };
-        if which == Which::Any {
+        if [Which::Any, Which::Held].contains(&which) {
             return uses;
         }
         let mounts = mountinfo::read().unwrap_or_default();
@@ -298,6 +432,8 @@ impl Uses {
             (self.attached.contains(image), self.mounted.contains(image));
         match self.which {
             Which::Any => true,
+            // No volume has one.
+            Which::Held => false,
             Which::Detached => !is_attached,
             Which::Attached => is_attached && !is_mounted,
             Which::Unmounted => !is_mounted,

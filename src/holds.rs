@@ -40,10 +40,15 @@ fn until(hold: &Value) -> Option<Timestamp> {
 
 /// The holds that are not over, each with its end.
 pub fn active(record: &Record, now: Timestamp) -> impl Iterator<Item = (&str, Option<Timestamp>)> {
-    let ends = record
-        .holds
-        .iter()
-        .map(|(tag, hold)| (tag.as_str(), until(hold)));
+    active_of(&record.holds, now)
+}
+
+/// The same of the holds of a record.
+pub fn active_of(
+    holds: &BTreeMap<String, Value>,
+    now: Timestamp,
+) -> impl Iterator<Item = (&str, Option<Timestamp>)> {
+    let ends = holds.iter().map(|(tag, hold)| (tag.as_str(), until(hold)));
     ends.filter(move |(_, until)| until.is_none_or(|until| until > now))
 }
 

@@ -12,7 +12,7 @@ fn pool() -> TestPool {
     let pool = TestPool::new();
     pool.sh("lovol create home 1M --fs none; lovol create homework 1M --fs none");
     pool.mounted("srv", "16M --fs ext4");
-    pool.sh("lovol snapshot srv@one; lovol snapshot srv@other; lovol attach homework; mkdir -p dir/deeper 'my dir' 'do$(touch pwned)' 'br[a]ck'");
+    pool.sh("lovol snapshot srv@one; lovol snapshot srv@other; lovol attach homework; lovol hold srv@other; mkdir -p dir/deeper 'my dir' 'do$(touch pwned)' 'br[a]ck'");
     pool
 }
 
@@ -39,6 +39,19 @@ fn completes(name: &'static str) {
             "lovol mount home di\tde\t",
             &["mount", "home", "dir/deeper/"],
         ),
+        // The verbs that are about snapshots alone, and those that are about what is held.
+        ("lovol hold s\ton\t", &["hold", "srv@one"]),
+        ("lovol release s\to\t", &["release", "srv@other"]),
+        ("lovol rollback srv@on\t", &["rollback", "srv@one"]),
+        (
+            "lovol diff srv@on\t srv@ot\t",
+            &["diff", "srv@one", "srv@other"],
+        ),
+        ("lovol prune hom\tw\t", &["prune", "homework"]),
+        ("lovol resize srv m\t", &["resize", "srv", "max"]),
+        ("lovol set srv ke\t24h", &["set", "srv", "keep=24h"]),
+        ("lovol set tr\t30d", &["set", "trash=30d"]),
+        ("lovol get srv ke\t", &["get", "srv", "keep"]),
         // Names that a shell would not take for names.
         ("lovol mount home my\t", &["mount", "home", "my dir/"]),
         (

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::commands::{Context, require_root, target_parser};
-use crate::complete::{Which, images};
+use crate::complete::{Which, images, snapshots};
 use crate::diff::diff;
 use crate::error::{Error, Result};
 use crate::mounting::Image;
@@ -22,7 +22,7 @@ Examples:
   lovol diff home@monday              to what is in home now")]
 pub struct Diff {
     /// A snapshot
-    #[arg(value_name = "A", value_parser = target_parser(), add = images(Which::Any))]
+    #[arg(value_name = "A", value_parser = target_parser(), add = snapshots(Which::Any))]
     from: Target,
 
     /// Another, or the volume; if there is none, the snapshot's own volume

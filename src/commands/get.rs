@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::commands::{Context, target_parser};
-use crate::complete::{Which, images};
+use crate::complete::{images_and_settings, properties};
 use crate::error::{Error, Result};
 use crate::pool::settings;
 use crate::target::{self, Target};
@@ -23,11 +23,11 @@ Examples:
   lovol get trash                        one of them")]
 pub struct Get {
     /// A volume or snapshot, or nothing for the pool
-    #[arg(value_name = "TARGET", value_parser = target_parser(), add = images(Which::Any))]
+    #[arg(value_name = "TARGET", value_parser = target_parser(), add = images_and_settings())]
     target: Option<Target>,
 
     /// Only this one
-    #[arg(value_name = "KEY")]
+    #[arg(value_name = "KEY", add = properties())]
     key: Option<String>,
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::commands::{Context, for_each, require_root, snapshot_places, target_parser};
-use crate::complete::{Which, images};
+use crate::complete::{Which, snapshots};
 use crate::error::Result;
 use crate::holds;
 use crate::plan::Step;
@@ -24,7 +24,7 @@ Examples:
   lovol hold home@monday home@friday --until 2031-12-31")]
 pub struct Hold {
     /// Snapshots
-    #[arg(value_name = "TARGET", required = true, value_parser = target_parser(), add = images(Which::Any))]
+    #[arg(value_name = "TARGET", required = true, value_parser = target_parser(), add = snapshots(Which::Any))]
     targets: Vec<Target>,
 
     /// Who wants it kept

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::commands::{Context, for_each, require_root, snapshot_places, target_parser};
-use crate::complete::{Which, images};
+use crate::complete::{Which, snapshots};
 use crate::error::Result;
 use crate::holds;
 use crate::plan::Step;
@@ -19,7 +19,7 @@ Examples:
   lovol release home@before-upgrade --tag backup")]
 pub struct Release {
     /// Snapshots
-    #[arg(value_name = "TARGET", required = true, value_parser = target_parser(), add = images(Which::Any))]
+    #[arg(value_name = "TARGET", required = true, value_parser = target_parser(), add = snapshots(Which::Held))]
     targets: Vec<Target>,
 
     /// Whose hold

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::commands::{Context, require_root};
-use crate::complete::{Which, size, volumes};
+use crate::complete::{Which, new_size, volumes};
 use crate::error::Result;
 use crate::name::Name;
 use crate::resize::{Amount, Resize};
@@ -28,7 +28,7 @@ pub struct ResizeVolume {
     name: Name,
 
     /// The new size, +SIZE, -SIZE, or max: what the pool has room for now
-    #[arg(value_name = "SIZE", value_parser = parse_amount, allow_hyphen_values = true, add = size())]
+    #[arg(value_name = "SIZE", value_parser = parse_amount, allow_hyphen_values = true, add = new_size())]
     size: Amount,
 }
 

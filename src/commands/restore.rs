@@ -8,7 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::json;
 
 use crate::commands::{Context, require_root};
-use crate::complete::{Which, images};
+use crate::complete::{Which, snapshots};
 use crate::error::Result;
 use crate::restore::{Restore, Source};
 
@@ -23,7 +23,7 @@ Examples:
   lovol restore home@before:alice /mnt/alice-then")]
 pub struct RestoreFile {
     /// A path in a snapshot
-    #[arg(value_name = "VOLUME@SNAPSHOT:PATH", value_parser = source_parser(), add = images(Which::Any))]
+    #[arg(value_name = "VOLUME@SNAPSHOT:PATH", value_parser = source_parser(), add = snapshots(Which::Any))]
     source: Source,
 
     /// The new file's path, or a directory to put it in

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::commands::{Context, require_root};
-use crate::complete::{Which, images};
+use crate::complete::changes;
 use crate::error::{Error, Result};
 use crate::plan::Step;
 use crate::pool::{Place, settings};
@@ -27,7 +27,7 @@ Examples:
   lovol set trash=30d               of the pool: how long it keeps trash")]
 pub struct Set {
     /// A volume or snapshot, or nothing for the pool; then KEY=VALUE, one or several
-    #[arg(value_name = "[TARGET] KEY=VALUE", required = true, add = images(Which::Any))]
+    #[arg(value_name = "[TARGET] KEY=VALUE", required = true, add = changes())]
     words: Vec<String>,
 }
 

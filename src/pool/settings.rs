@@ -44,6 +44,11 @@ const DEFAULTS: [(&str, &str); 6] = [
     (COMMAND, NONE),
 ];
 
+/// What they are called.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    DEFAULTS.into_iter().map(|(name, _)| name)
+}
+
 /// A value as it is stored.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! `lovol list` of a pool with 10,000 snapshots.
+//! `lovol list` of a pool with 10,000 snapshots, and TAB in it.
 
 use std::fs::{self, File};
 use std::process::Command;
@@ -18,6 +18,9 @@ const SNAPSHOTS: usize = 1000;
 /// Each run is so many lists.
 const LISTS: usize = 5;
 
+/// What a shell asks at TAB.
+const TAB: &str = "-- lovol delete v0@s9";
+
 pub(crate) fn run(settings: &Settings, goals: &mut Goals) {
     let pool = TestPool::new();
     for volume in 0..VOLUMES {
@@ -26,14 +29,17 @@ pub(crate) fn run(settings: &Settings, goals: &mut Goals) {
     add_snapshots(&pool);
 
     println!("\n== list of {} snapshots (ms)", VOLUMES * SNAPSHOTS);
-    for words in ["list", "list -a", "list -a -J", "list v0"] {
+    for words in ["list", "list -a", "list -a -J", "list v0", TAB] {
         let times = settings.runs().flat_map(|_| 0..LISTS).map(|_| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_lovol"));
             command.args(words.split(' '));
+            if words == TAB {
+                command.envs([("LOVOL_COMPLETE", "bash"), ("_CLAP_COMPLETE_INDEX", "2")]);
+            }
             timed(command.env("LOVOL_POOL", pool.path())).0
         });
         let time: Duration = median(times);
-        println!("{words:<12} {:>8}", ms(time));
+        println!("{words:<26} {:>8}", ms(time));
         goals.at_most(
             format!("lovol {words}, {} snapshots", VOLUMES * SNAPSHOTS),
             time.as_secs_f64() * 1000.0,
