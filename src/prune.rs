@@ -50,8 +50,9 @@ pub struct Verdict {
     pub name: SnapshotName,
     /// Why it stays; nothing where it goes.
     pub keeps: Vec<String>,
+    /// What was taken at the same instant.
     #[serde(skip)]
-    group: Option<Uuid>,
+    pub group: Option<Uuid>,
 }
 
 fn as_text<S: serde::Serializer>(name: &SnapshotName, serializer: S) -> Result<S::Ok, S::Error> {
@@ -71,9 +72,23 @@ impl Verdict {
 /// # Errors
 /// Where a volume that was named has no policy, or is not there.
 pub fn judge(pool: &Pool, index: &Index, request: &Request) -> Result<(Vec<Verdict>, Vec<Error>)> {
+    judge_all(pool, index, std::slice::from_ref(request))
+}
+
+/// The same by several requests, each about volumes of its own.
+pub fn judge_all(
+    pool: &Pool,
+    index: &Index,
+    requests: &[Request],
+) -> Result<(Vec<Verdict>, Vec<Error>)> {
     let usage = Usage::look()?;
+    let mut cases = Vec::new();
+    for request in requests {
+        let wanted = wanted(index, request)?.into_iter();
+        cases.extend(wanted.map(|(name, volume)| (request, name, volume)));
+    }
     let (mut verdicts, mut failures) = (Vec::new(), Vec::new());
-    for (name, volume) in wanted(index, request)? {
+    for (request, name, volume) in cases {
         let policy = match &request.policy {
             Some(policy) => Ok(policy.clone()),
             None => policy_of(name, volume),

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::claims::{self, Claimed};
 use crate::error::{Context, Error, Result};
-use crate::index::Index;
+use crate::index::{Index, Volume};
 use crate::keep::Keep;
 use crate::name::Name;
 use crate::pool::lock::Lock;
@@ -83,26 +84,44 @@ fn beneath(pool: &Pool) -> Result<Option<u64>> {
     Ok(Some(stat.f_bavail * stat.f_frsize))
 }
 
-/// The snapshots that may be deleted to make room: none that is held, in use, the newest, or kept by
-/// its volume's policy.
-pub fn candidates(pool: &Pool, index: &Index) -> Result<BTreeSet<Place>> {
-    let mut candidates = BTreeSet::new();
-    for (name, volume) in &index.volumes {
-        let keep = volume.record.properties.get(KEEP);
-        let keep = keep
-            .and_then(|keep| keep.parse::<Keep>().ok())
-            .unwrap_or_default();
-        let request = Request {
-            volumes: vec![name.clone()],
-            policy: Some(Policy::from(keep)),
-            named: keep == Keep::default(),
-            local: false,
+/// Snapshots that may be deleted to make room.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    /// All of them.
+    pub places: BTreeSet<Place>,
+    /// Those of them that were taken at one instant, and so go together.
+    pub instants: Vec<BTreeSet<Place>>,
+}
+
+impl Candidates {
+    /// None that is held, in use, the newest, or kept by its volume's policy.
+    pub fn find(pool: &Pool, index: &Index) -> Result<Self> {
+        let request = |(name, volume): (&Name, &Volume)| {
+            let keep = volume.record.properties.get(KEEP);
+            let keep = keep
+                .and_then(|keep| keep.parse::<Keep>().ok())
+                .unwrap_or_default();
+            Request {
+                volumes: vec![name.clone()],
+                policy: Some(Policy::from(keep)),
+                named: keep == Keep::default(),
+                local: false,
+            }
         };
-        let (verdicts, _) = prune::judge(pool, index, &request)?;
-        let going = verdicts.into_iter().filter(prune::Verdict::goes);
-        candidates.extend(going.map(|verdict| Place::Snapshot(verdict.name)));
+        let requests: Vec<Request> = index.volumes.iter().map(request).collect();
+        let (verdicts, _) = prune::judge_all(pool, index, &requests)?;
+        let mut candidates = Self::default();
+        let mut instants: BTreeMap<Uuid, BTreeSet<Place>> = BTreeMap::new();
+        for verdict in verdicts.into_iter().filter(prune::Verdict::goes) {
+            let place = Place::Snapshot(verdict.name);
+            if let Some(group) = verdict.group {
+                instants.entry(group).or_default().insert(place.clone());
+            }
+            candidates.places.insert(place);
+        }
+        candidates.instants = instants.into_values().collect();
+        Ok(candidates)
     }
-    Ok(candidates)
 }
 
 /// What is asked of the pool's space.

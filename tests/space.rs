@@ -283,6 +283,24 @@ fn df_tells_what_is_promised_and_plans_what_to_delete() {
 }
 
 #[test]
+fn snapshots_of_one_instant_are_planned_together() {
+    let pool = TestPool::new();
+    for name in ["a", "b"] {
+        pool.mounted(name, "64M --fs ext4");
+    }
+    pool.sh("head -c 8M /dev/urandom > $TEMP/a/file; sync");
+    pool.lovol("snapshot a@both b@both").ok_any();
+    pool.sh("rm $TEMP/a/file; sync; fstrim $TEMP/a");
+    pool.lovol("snapshot a@last b@last").ok_any();
+
+    let planned = || pool.lovol("df --plan-free 6M").ok_any();
+    assert_eq!(planned(), "a@both\nb@both\n");
+    // Where one of them must stay, none goes.
+    pool.lovol("hold b@both").ok("");
+    pool.lovol("df --plan-free 6M").fails(1, "cannot free 6M");
+}
+
+#[test]
 fn what_is_promised_is_there() {
     let pool = TestPool::sized(1 << 30);
     pool.lovol("set overcommit=none").ok("");

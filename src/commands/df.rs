@@ -1,7 +1,5 @@
 //! `lovol df`
 
-use std::collections::BTreeSet;
-
 use clap::Args;
 use serde_json::json;
 
@@ -11,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::pool::Place;
 use crate::shares::Shares;
 use crate::size::Size;
-use crate::space::{self, Space};
+use crate::space::{Candidates, Space};
 
 /// Show what the pool has, has promised, and could still be asked for
 ///
@@ -39,7 +37,7 @@ impl Df {
         let index = pool.index()?;
         let shares = Shares::read(&pool, &index)?;
         if let Some(wanted) = self.plan_free {
-            let candidates = space::candidates(&pool, &index)?;
+            let candidates = Candidates::find(&pool, &index)?;
             return show_plan(&shares, wanted, &candidates, context);
         }
         let space = Space::look(&pool, &index, &shares)?;
@@ -79,10 +77,10 @@ impl Df {
 fn show_plan(
     shares: &Shares,
     wanted: Size,
-    candidates: &BTreeSet<Place>,
+    candidates: &Candidates,
     context: &Context<'_>,
 ) -> Result<()> {
-    let chosen = shares.plan_free(wanted.0, candidates);
+    let chosen = shares.plan_free(wanted.0, &candidates.places, &candidates.instants);
     let freed = shares.taken(&chosen).exclusive;
     let names: Vec<String> = chosen.iter().map(Place::target).collect();
     let value = json!({"snapshots": names, "freed": freed});

@@ -181,11 +181,18 @@ impl Shares {
     }
 
     /// Some of these images without which at least so many bytes would be free: few of them, found by
-    /// taking each time what gives most for each image.  Fewer bytes where all do not give so many.
-    pub fn plan_free(&self, wanted: u64, candidates: &BTreeSet<Place>) -> BTreeSet<Place> {
+    /// taking each time what gives most for each image.  Those of one of the `instants` are taken
+    /// together.  Fewer bytes where all do not give so many.
+    pub fn plan_free(
+        &self,
+        wanted: u64,
+        candidates: &BTreeSet<Place>,
+        instants: &[BTreeSet<Place>],
+    ) -> BTreeSet<Place> {
         let is_candidate = |image: &Image| candidates.contains(&image.place);
         let may_go: Vec<bool> = self.images.iter().map(is_candidate).collect();
         let mut chosen = vec![false; self.images.len()];
+        let together: Vec<Vec<usize>> = instants.iter().map(|own| self.positions(own)).collect();
         let mut groups = self.groups(&may_go, &chosen);
         while self.freed(&chosen) < wanted && !groups.is_empty() {
             let gain = |owners: &&&Owners| self.gain(&chosen, owners);
@@ -193,6 +200,13 @@ impl Shares {
                 break;
             };
             chosen = with(&chosen, best);
+            for own in &together {
+                if own.iter().any(|at| chosen[*at]) {
+                    for at in own {
+                        chosen[*at] = true;
+                    }
+                }
+            }
             groups.retain(|owners| !has_all(&chosen, owners));
             if groups.is_empty() {
                 groups = self.groups(&may_go, &chosen);
@@ -203,6 +217,12 @@ impl Shares {
             .filter(|(_, is_chosen)| *is_chosen)
             .map(|(image, _)| image.place.clone())
             .collect()
+    }
+
+    fn positions(&self, places: &BTreeSet<Place>) -> Vec<usize> {
+        let images = self.images.iter().enumerate();
+        let own = images.filter(|(_, image)| places.contains(&image.place));
+        own.map(|(at, _)| at).collect()
     }
 
     /// The sets of images that may go, and that have the most for each of them.
