@@ -1,8 +1,11 @@
 //! `mount.lovol`, as mount(8), findmnt(8) and their like call it.
 
 use std::path::Path;
+use std::time::Duration;
 
-use crate::support::{TestPool, ensure_unchanged, on_own_system, write_fstab};
+use crate::support::{TestPool, ensure_unchanged, on_own_system, wait_until, write_fstab};
+
+const SOON: Duration = Duration::from_secs(20);
 
 /// Runs a command that fails with this exit code and says this on stderr.
 #[track_caller]
@@ -234,6 +237,40 @@ fn fake_does_all_but_the_mount() {
 }
 
 #[test]
+fn it_mounts_in_another_namespace() {
+    on_own_system(|pool| {
+        pool.sh("lovol create home 64M --fs ext4; mkdir home");
+        let other = pool.sh("unshare --mount sleep 60 > /dev/null 2>&1 & echo $!");
+        let unshared = format!(
+            "[ $(readlink /proc/{other}/ns/mnt) != $(readlink /proc/self/ns/mnt) ] && echo yes || true"
+        );
+        wait_until("it has a namespace of its own", SOON, || {
+            pool.sh(&unshared) == "yes"
+        });
+
+        pool.sh(&format!(
+            "mount -N {other} -t lovol -o noatime,ro lovol:home $TEMP/home"
+        ));
+        let seen = "findmnt -rno FSTYPE,OPTIONS $TEMP/home || true";
+        assert_eq!(pool.sh(seen), "");
+        let seen_there = format!("nsenter --mount=/proc/{other}/ns/mnt {seen}");
+        assert_eq!(pool.sh(&seen_there), "ext4 ro,noatime");
+        fails(
+            pool,
+            1,
+            "not supported",
+            &format!("mount -N {other} -o remount,ro -t lovol lovol:home $TEMP/home"),
+        );
+
+        pool.sh(&format!("kill {other}"));
+        wait_until("its mount has gone with it", SOON, || {
+            pool.loops().is_empty()
+        });
+        nothing_is_left(pool);
+    });
+}
+
+#[test]
 fn exit_codes_are_those_of_mount() {
     on_own_system(|pool| {
         pool.sh("lovol create home 64M --fs ext4; mkdir home");
@@ -247,9 +284,9 @@ fn exit_codes_are_those_of_mount() {
                 ),
                 (1, "lovol:NAME", "mount.lovol home $TEMP/home"),
                 (
-                    1,
-                    "-N is not supported",
-                    "mount.lovol lovol:home $TEMP/home -N 1",
+                    32,
+                    "cannot enter the mount namespace",
+                    "mount.lovol lovol:home $TEMP/home -N /proc/self/ns/net",
                 ),
                 (
                     1,

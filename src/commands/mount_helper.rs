@@ -82,7 +82,7 @@ pub struct MountHelper {
     #[arg(short = 't', value_name = "TYPE")]
     fstype: Option<String>,
 
-    /// Not supported: a mount in another namespace
+    /// Mount in another mount namespace: a file such as /proc/PID/ns/mnt, or a PID
     #[arg(short = 'N', value_name = "NAMESPACE")]
     namespace: Option<String>,
 }
@@ -128,23 +128,24 @@ fn exit_code(error: &Error) -> u8 {
 impl MountHelper {
     fn run(&self) -> Result<()> {
         must_be_really_root()?;
-        if self.namespace.is_some() {
-            return Err(Error::usage(
-                "-N is not supported",
-                "run mount(8) in that namespace: nsenter --mount=FILE mount ...",
-            ));
-        }
         let spec = Spec::parse(&self.spec)?;
         let options = self.options()?;
         let place = options.place(spec.place)?;
         let pool = Pool::open(&spec.pool.unwrap_or_else(default_pool), WAIT)?;
-        let dir = mount_point(&self.dir)?;
         if !self.fake {
             pool.settle()?;
         }
+        let dir = match &options.guest.namespace {
+            None => mount_point(&self.dir)?,
+            Some(_) => absolute(&self.dir)?,
+        };
         let observer = self.output();
         let observer: &dyn Observer = &observer;
-        let mounted = Mounted::find(&pool, &place, &dir)?;
+        let mounted = match &options.guest.namespace {
+            None => Mounted::find(&pool, &place, &dir)?,
+            // What is mounted there is known there.
+            Some(_) => None,
+        };
         if options.remount {
             let mounted = mounted.ok_or_else(|| Mounted::missing(&place, &dir))?;
             return self.unless_fake(|| mounted.remount(&options, observer));
@@ -171,6 +172,13 @@ impl MountHelper {
         if self.read_only || self.write {
             options.guest.add(if self.write { "rw" } else { "ro" });
         }
+        options.guest.namespace = self.namespace.as_deref().map(namespace_file);
+        if options.remount && self.namespace.is_some() {
+            return Err(Error::usage(
+                "a remount in another namespace is not supported",
+                "run mount(8) in that namespace: nsenter --mount=FILE mount ...",
+            ));
+        }
         Ok(options)
     }
 
@@ -184,6 +192,25 @@ impl MountHelper {
             write_stderr(&format!("{NAME}: hint: {hint}\n"));
         }
     }
+}
+
+/// The file of a mount namespace, which may be named by a process in it.
+fn namespace_file(text: &str) -> PathBuf {
+    match text.parse::<u32>() {
+        Ok(pid) => format!("/proc/{pid}/ns/mnt").into(),
+        Err(_) => text.into(),
+    }
+}
+
+/// A directory of another namespace: only there it can be looked at.
+fn absolute(dir: &Path) -> Result<PathBuf> {
+    if dir.is_absolute() {
+        return Ok(dir.to_owned());
+    }
+    Err(Error::usage(
+        format!("{} is not an absolute path", dir.display()),
+        "in another namespace, a directory is known by its path from the root",
+    ))
 }
 
 /// A setuid copy of this would mount for anybody: mount(8) drops its own before it calls us.

@@ -18,7 +18,7 @@ use crate::volume::remember;
 impl Image<'_> {
     /// What mounting does.
     pub fn plan_mount(&self, dir: &Path, options: &Options) -> Result<Vec<Step>> {
-        self.must_not_be_there(dir)?;
+        self.must_not_be_there(dir, options)?;
         let read_only = self.place.is_snapshot() || options.guest.is_read_only();
         let fs = self.fs()?;
         let mount = self.mount_step(dir, fs, read_only);
@@ -42,8 +42,9 @@ impl Image<'_> {
         here.is_some_and(|here| own.iter().any(|mount| mount.id == here.id))
     }
 
-    fn must_not_be_there(&self, dir: &Path) -> Result<()> {
-        if self.is_mounted_at(dir) {
+    fn must_not_be_there(&self, dir: &Path, options: &Options) -> Result<()> {
+        let is_here = options.guest.namespace.is_none();
+        if is_here && self.is_mounted_at(dir) {
             return Err(Error::Exists {
                 what: format!("a mount of {} on {}", self.place, dir.display()),
                 hint: None,
@@ -54,7 +55,7 @@ impl Image<'_> {
 
     /// Mounts a volume, or a view of a snapshot.
     pub fn mount(&self, dir: &Path, options: &Options, observer: &dyn Observer) -> Result<()> {
-        self.must_not_be_there(dir)?;
+        self.must_not_be_there(dir, options)?;
         if self.place.is_snapshot() {
             self.view(dir, options, observer)
         } else {
@@ -134,7 +135,7 @@ impl Image<'_> {
     ) -> Result<()> {
         let fs = self.fs()?;
         observer.begin(&self.mount_step(dir, fs, options.is_read_only()));
-        if !options.is_read_only() {
+        if !options.is_read_only() && options.namespace.is_none() {
             mount::take_label(device, fs.as_str(), fs.replay_options(), dir)?;
         }
         mount::mount(device, dir, fs.as_str(), options)?;

@@ -5,11 +5,14 @@
 //! `/tmp` have given root to owners of hostile images (CVE-2025-6019).
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use nix::sched::CloneFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 use sys_mount::{MountFlags, UnmountFlags};
 
 use crate::error::{Context, Error, Result};
@@ -20,10 +23,41 @@ pub struct Options {
     flags: Flags,
     /// What the guest filesystem itself is to get, comma-separated.
     data: Vec<String>,
+    /// The mount namespace where it is to be seen, as a file; else this process's own.
+    pub namespace: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Flags(libc::c_ulong);
+
+impl Flags {
+    /// Those that `fsconfig(2)` takes, by name.
+    fn of_superblock(self) -> impl Iterator<Item = &'static str> {
+        const WORDS: [&str; 5] = ["ro", "sync", "dirsync", "lazytime", "mand"];
+        WORDS
+            .into_iter()
+            .filter(move |word| flag(word).is_some_and(|(bits, _)| self.0 & bits.bits() != 0))
+    }
+
+    /// Those that `fsmount(2)` takes.
+    fn attributes(self) -> MountAttrFlags {
+        let words = [
+            ("ro", MountAttrFlags::MOUNT_ATTR_RDONLY),
+            ("nosuid", MountAttrFlags::MOUNT_ATTR_NOSUID),
+            ("nodev", MountAttrFlags::MOUNT_ATTR_NODEV),
+            ("noexec", MountAttrFlags::MOUNT_ATTR_NOEXEC),
+            ("noatime", MountAttrFlags::MOUNT_ATTR_NOATIME),
+            ("nodiratime", MountAttrFlags::MOUNT_ATTR_NODIRATIME),
+            ("strictatime", MountAttrFlags::MOUNT_ATTR_STRICTATIME),
+            ("nosymfollow", MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
+        ];
+        let is_set = |word| flag(word).is_some_and(|(bits, _)| self.0 & bits.bits() != 0);
+        words
+            .into_iter()
+            .filter(|(word, _)| is_set(word))
+            .fold(MountAttrFlags::empty(), |all, (_, one)| all | one)
+    }
+}
 
 impl Options {
     /// Parses a comma-separated list; commas within double quotes do not separate.
@@ -115,6 +149,9 @@ fn flag(word: &str) -> Option<(MountFlags, bool)> {
 
 /// Mounts `device` at `dir`, to stay.
 pub fn mount(device: &Path, dir: &Path, fstype: &str, options: &Options) -> Result<()> {
+    if let Some(namespace) = &options.namespace {
+        return mount_in(namespace, device, dir, fstype, options);
+    }
     let data = options.data.join(",");
     let mounted = sys_mount::Mount::builder()
         .fstype(fstype)
@@ -124,6 +161,67 @@ pub fn mount(device: &Path, dir: &Path, fstype: &str, options: &Options) -> Resu
     match mounted {
         Ok(_stays) => Ok(()),
         Err(error) => Err(mount_error(error, dir, fstype, &data)),
+    }
+}
+
+/// Mounts it here, where nobody sees it, and puts it into another mount namespace: nothing but `dir`
+/// is looked up there, as its files may be anybody's.
+fn mount_in(
+    namespace: &Path,
+    device: &Path,
+    dir: &Path,
+    fstype: &str,
+    options: &Options,
+) -> Result<()> {
+    let there = Elsewhere::open(namespace)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = || rustix::fs::open(dir, flags, Mode::empty());
+    let opened = there.visit(open)?.doing("find", dir)?;
+    let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
+        .doing("mount a filesystem of type", fstype)?;
+    let mut words: Vec<&str> = options.data.iter().map(String::as_str).collect();
+    for word in options.flags.of_superblock() {
+        words.push(word);
+    }
+    let mount = Detached::configure(&context, device, &words, options.flags.attributes())
+        .map_err(|error| explain(&context, device, error))?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let show = || rustix::mount::move_mount(&mount.0, "", &opened, "", flags);
+    there.visit(show)?.doing("mount at", dir)
+}
+
+/// Another mount namespace, and the way back.
+struct Elsewhere {
+    path: PathBuf,
+    other: File,
+    own: File,
+    dir: OwnedFd,
+}
+
+impl Elsewhere {
+    fn open(path: &Path) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        Ok(Self {
+            path: path.to_owned(),
+            other: File::open(path).doing("open", path)?,
+            own: File::open("/proc/self/ns/mnt").doing("open", "/proc/self/ns/mnt")?,
+            dir: rustix::fs::open(".", flags, Mode::empty())
+                .doing("open", "the working directory")?,
+        })
+    }
+
+    /// Does something there.
+    fn visit<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        let enter =
+            |file: &File| nix::sched::setns(file, CloneFlags::CLONE_NEWNS).map_err(io::Error::from);
+        enter(&self.other).doing("enter the mount namespace", &self.path)?;
+        let result = work();
+        enter(&self.own).doing("go back from the mount namespace", &self.path)?;
+        // Entering one goes to its root.
+        nix::unistd::fchdir(&self.dir)
+            .map_err(io::Error::from)
+            .doing("go back to", "the working directory")?;
+        Ok(result)
     }
 }
 
@@ -170,6 +268,11 @@ pub fn unmount(dir: &Path) -> Result<()> {
     }
 }
 
+/// What every mount of our own is.
+const CLOSED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
 /// A mount that is nowhere in the tree.
 #[derive(Debug)]
 pub struct Detached(OwnedFd);
@@ -182,17 +285,23 @@ impl Detached {
     pub fn new(device: &Path, fstype: &str, options: &[&str]) -> Result<Self> {
         let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
             .doing("mount a filesystem of type", fstype)?;
-        Self::configure(&context, device, options).map_err(|error| explain(&context, device, error))
+        Self::configure(&context, device, options, CLOSED)
+            .map_err(|error| explain(&context, device, error))
     }
 
     /// Mounts a filesystem that has no device, such as tracefs.
     pub fn virtual_of(fstype: &str) -> Result<Self> {
         let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
             .doing("mount a filesystem of type", fstype)?;
-        Self::create(&context).doing("mount a filesystem of type", fstype)
+        Self::create(&context, CLOSED).doing("mount a filesystem of type", fstype)
     }
 
-    fn configure(context: &OwnedFd, device: &Path, options: &[&str]) -> io::Result<Self> {
+    fn configure(
+        context: &OwnedFd,
+        device: &Path,
+        options: &[&str],
+        attributes: MountAttrFlags,
+    ) -> io::Result<Self> {
         rustix::mount::fsconfig_set_string(context, "source", device)?;
         for option in options {
             match option.split_once('=') {
@@ -200,21 +309,17 @@ impl Detached {
                 None => rustix::mount::fsconfig_set_flag(context, *option)?,
             }
         }
-        Self::create(context)
+        Self::create(context, attributes)
     }
 
-    fn create(context: &OwnedFd) -> io::Result<Self> {
+    fn create(context: &OwnedFd, attributes: MountAttrFlags) -> io::Result<Self> {
         rustix::mount::fsconfig_create(context)?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let flags = FsMountFlags::FSMOUNT_CLOEXEC;
         Ok(Self(rustix::mount::fsmount(context, flags, attributes)?))
     }
 
     /// A descriptor of its root directory that can be read and asked by ioctl.
     pub fn open_root(&self) -> io::Result<OwnedFd> {
-        use rustix::fs::{Mode, OFlags};
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.0, ".", flags, Mode::empty())?)
     }
