@@ -27,6 +27,7 @@ use crate::staging::{Staging, WHOLE};
 use crate::sys::beneath;
 use crate::sys::loopdev::FileId;
 use crate::sys::probe::Signature;
+use crate::sys::signals::Blocked;
 use crate::trash;
 use crate::usage::Usage;
 use crate::volume::{current_record, is_in_a_pool};
@@ -414,6 +415,8 @@ impl ToPath {
     }
 
     fn name(&self, image: &NewImage) -> Result<()> {
+        // ^C comes when it is the one or the other.
+        let _signals = Blocked::all().doing("block", "signals")?;
         let name = self.to.file_name().map(PathBuf::from).unwrap_or_default();
         let Some(old) = self.existing()? else {
             beneath::link(&image.file, &self.dir, &name).doing("name", &self.to)?;
@@ -455,9 +458,18 @@ impl ToPath {
             beneath::sync(&self.dir)?;
             beneath::sync(&staging.inner)
         });
-        done.inspect_err(|_| {
-            let _ = exchange();
-        })
-        .doing("replace", &self.to)
+        let Err(error) = done else { return Ok(()) };
+        if exchange().is_ok() {
+            return Err(Error::io("replace", &self.to, error));
+        }
+        // It is somebody's image, whatever has become of the other.
+        let kept = staging.keep(name);
+        Err(Error::refused(
+            format!("cannot replace {}", self.to.display()),
+            format!(
+                "{error}, and it could not be taken back: what was there is {}",
+                kept.display()
+            ),
+        ))
     }
 }

@@ -345,12 +345,14 @@ pub fn if_due(pool: &Pool, place: &Place, observer: &dyn Observer) -> Result<()>
         let rollback = Rollback::new(pool, to)?;
         rollback.locked(&rollback.claim()?, &lock, observer)
     };
-    let before = roll_back().map_err(|why| {
-        Error::refused(
+    let before = roll_back().map_err(|why| match why {
+        // Of another lovol or a moment: what they say is what to do.
+        Error::Locked { .. } | Error::InUse { .. } | Error::Unfinished { .. } => why,
+        why => Error::refused(
             format!("cannot mount {place}: it is to be rolled back to {to} first"),
             why.to_string(),
         )
-        .with_hint(format!("'lovol set {name} {ROLLBACK_TO}=' forgets that"))
+        .with_hint(format!("'lovol set {name} {ROLLBACK_TO}=' forgets that")),
     })?;
     observer.warn(&format!(
         "{name} was rolled back to {to}; what it was is {before}"

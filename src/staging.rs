@@ -6,11 +6,12 @@
 //! works in the same place: its lock is free then.
 
 use std::ffi::{OsStr, OsString};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -67,6 +68,18 @@ impl<'d> Staging<'d> {
                 }
             }
         }
+    }
+
+    /// Gives what is in it a name of its own beside `to`, or leaves all of it there; returns where it is.
+    pub(crate) fn keep(self, to: &Path) -> PathBuf {
+        let kept = PathBuf::from(format!("{}.kept-{}", to.display(), Uuid::new_v4().simple()));
+        let flags = RenameFlags::NOREPLACE;
+        let renamed = rustix::fs::renameat_with(&self.inner, WHOLE, self.outer, &kept, flags);
+        if renamed.is_ok() {
+            return kept;
+        }
+        let staging = ManuallyDrop::new(self);
+        Path::new(&staging.name).join(WHOLE)
     }
 
     /// Takes away what the dead have left in `outer`; what cannot be is left.

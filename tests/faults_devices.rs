@@ -253,3 +253,26 @@ fn sixty_four_at_once_leave_the_index_equal_to_the_files() {
     assert_eq!(snapshots_of("base"), 8);
     assert_eq!(pool.mounts().len(), 1 + 8);
 }
+
+#[test]
+fn what_was_replaced_and_cannot_be_given_back_keeps_a_name() {
+    let yard = TestPool::raw();
+    yard.sh("cd $POOL; truncate -s 16M a.img; mkfs.ext4 -q a.img; echo precious > b.img");
+
+    // The new image is synced first, then the directory; and the second exchange is the way back.
+    let failing = "-e trace=fsync,renameat2 -e inject=fsync:error=EIO:when=2+ -e inject=renameat2:error=EIO:when=2";
+    let said = yard
+        .lovol("clone --force ./a.img ./b.img")
+        .within(yard.path())
+        .strace(yard.temp().join("strace"), failing)
+        .fails(1, "could not be taken back");
+
+    let kept = yard.sh("cd $POOL; ls -A | grep kept");
+    assert!(said.contains(&kept), "{said}");
+    assert_eq!(yard.sh(&format!("cat $POOL/{kept}")), "precious");
+    // Nobody sweeps it.
+    let again = yard.lovol("clone --force ./a.img ./b.img");
+    again.within(yard.path()).ok_any();
+    assert_eq!(yard.sh(&format!("cat $POOL/{kept}")), "precious");
+    assert_eq!(yard.sh("cd $POOL; ls -A").lines().count(), 3);
+}

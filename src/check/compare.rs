@@ -9,7 +9,7 @@ use crate::pool::lock::Lock;
 use crate::pool::place::records;
 use crate::pool::{Place, Pool};
 use crate::properties::RESIZING;
-use crate::sys::loopdev::Attached;
+use crate::sys::loopdev::{Attached, backing_path};
 use crate::usage::Usage;
 
 /// Images and records against the index.
@@ -179,12 +179,14 @@ pub fn with_kernel(pool: &Pool, scanned: &Scanned, usage: &Usage) -> Vec<Finding
         let is_of_image = scanned.images.values().any(|found| found.id == device.file)
             || known.contains(&device.reference);
         // Without a mount, a device that goes away by itself is on its way.
-        if !is_of_image && !device.autoclear && usage.mounts_of(device).is_empty() {
+        // Others have files on that filesystem as well.
+        let is_in_pool =
+            backing_path(device.number).is_some_and(|path| path.starts_with(pool.path()));
+        if is_in_pool && !is_of_image && !device.autoclear && usage.mounts_of(device).is_empty() {
             findings.push(Finding {
                 kind: Kind::Leftover,
                 what: device.path().display().to_string(),
-                problem: "attached to a file of the pool's filesystem that is no image of the pool"
-                    .into(),
+                problem: "attached to a file in the pool that is none of its images".into(),
                 hint: Some(format!(
                     "if nothing needs it: losetup -d {}",
                     device.path().display()

@@ -7,10 +7,10 @@ use crate::check::{Finding, Kind};
 use crate::error::{Context, Error, Result};
 use crate::guest::{Fs, proof};
 use crate::plan::{Observer, Step};
-use crate::sys::ioctl;
 use crate::sys::loopdev::{self, Attached};
 use crate::sys::marker::{Abandoned, Note};
 use crate::sys::mount::Detached;
+use crate::sys::{ioctl, rcu};
 use crate::usage::Usage;
 
 /// What the markers say.
@@ -43,6 +43,9 @@ pub fn thaw(abandoned: &[Abandoned], observer: &dyn Observer) -> Result<()> {
                 result = result.and(Err(error));
                 continue;
             }
+        }
+        if marker.note.expedites {
+            rcu::switch_off();
         }
         result = result.and(std::fs::remove_file(&marker.path).doing("remove", &marker.path));
     }

@@ -18,7 +18,7 @@ use crate::sys::freeze::{Deadline, Frozen};
 use crate::sys::guardian::Ward;
 use crate::sys::loopdev::Attached;
 use crate::sys::marker::{Marker, Note};
-use crate::sys::{ioctl, reflink};
+use crate::sys::{ioctl, rcu, reflink};
 
 /// How often what came meanwhile is cloned inside the freeze.
 const ROUNDS: u32 = 16;
@@ -113,6 +113,7 @@ impl<'a> Taking<'a> {
             inode: device.file.inode,
             fstype: self.source.fs.to_string(),
             name: self.source.name.clone(),
+            expedites: rcu::is_off(),
         }
     }
 

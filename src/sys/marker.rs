@@ -77,6 +77,9 @@ pub struct Note {
     pub fstype: String,
     /// What a person calls it.
     pub name: String,
+    /// Whether it makes grace periods short meanwhile ([`crate::sys::rcu`]).
+    #[serde(default)]
+    pub expedites: bool,
 }
 
 /// A marker that this process made.

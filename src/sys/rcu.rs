@@ -29,7 +29,7 @@ pub struct Expedited(File);
 impl Expedited {
     /// The switch, where it is off and ours to switch.  Nothing depends on it.
     pub fn find_off() -> Option<Self> {
-        if ISOLATED.iter().any(|file| names_a_cpu(file)) {
+        if !may_switch() {
             return None;
         }
         let mut switch = File::options().read(true).write(true).open(SWITCH).ok()?;
@@ -61,6 +61,21 @@ impl AsFd for Expedited {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Whether [`Expedited::find_off`] would find it.
+pub fn is_off() -> bool {
+    may_switch() && std::fs::read(SWITCH).is_ok_and(|value| value.first() == Some(&b'0'))
+}
+
+/// Switches it off for somebody who is dead.
+pub fn switch_off() {
+    // If this fails, the machine has more interrupts.
+    drop(std::fs::write(SWITCH, "0"));
+}
+
+fn may_switch() -> bool {
+    !ISOLATED.iter().any(|file| names_a_cpu(file))
 }
 
 /// Such files hold a list of CPUs, `(null)`, or nothing.
