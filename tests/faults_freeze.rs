@@ -49,11 +49,12 @@ impl Home {
 
     /// `lovol snapshot home@a` under strace, which looks only at calls on the guest's root.
     fn snapshot_with(&self, options: &str) -> Lovol {
+        self.with("snapshot home@a", options)
+    }
+
+    fn with(&self, words: &str, options: &str) -> Lovol {
         let options = format!("-P {} -e trace=ioctl {options}", self.dir.display());
-        let command = self
-            .pool
-            .lovol("snapshot home@a")
-            .strace(self.log(), &options);
+        let command = self.pool.lovol(words).strace(self.log(), &options);
         self.with_own_markers(command)
     }
 
@@ -246,6 +247,26 @@ fn stopped_inside_the_freeze_its_guardian_thaws_at_the_deadline() {
     assert!(finished.stderr.contains("longer than 10"), "{finished}");
     ensure_state(&home.pool, &before);
     assert_eq!(home.markers(), 0);
+}
+
+#[test]
+fn what_is_late_inside_the_freeze_is_given_up_or_taken_unfrozen() {
+    let mut home = Home::new(SMALL);
+    // The second call on the guest's root is the thaw.
+    let is_late = "-e inject=ioctl:delay_enter=3000000:when=2";
+
+    ensure_unchanged(&home.pool, || {
+        home.with("snapshot --max-freeze 1 home@a", is_late)
+            .fails(1, "frozen for longer than 1");
+    });
+    home.must_have_been_writable_within(SOON);
+
+    let taken = home
+        .with("snapshot --max-freeze 1 --if-late crash home@a -J", is_late)
+        .json();
+    assert_eq!(taken["snapshots"][0]["consistency"], "crash");
+    home.must_have_been_writable_within(SOON);
+    home.pool.lovol("check").ok("");
 }
 
 /// The clone fails with each of these.

@@ -132,7 +132,7 @@ impl Bed {
     }
 
     /// Words with the round's number and what else differs.
-    fn filled_in(&self, words: &str) -> String {
+    pub(super) fn filled_in(&self, words: &str) -> String {
         words
             .replace("{}", &self.round.to_string())
             .replace("$TEMP", self.outer.temp().to_str().unwrap())

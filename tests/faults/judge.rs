@@ -65,11 +65,18 @@ impl Bed {
             Done::Resized(path) => self.length(path) != before.length,
             Done::Mounted(is_wanted) => self.is_used("/spare") == is_wanted,
             Done::Attached(is_wanted) => self.is_used("/spare.img") == is_wanted,
+            Done::Says(words, text) => self.says(words, text),
+            Done::SaysNot(words, text) => !self.says(words, text),
             Done::Sound => {
                 self.must_be_written_to();
                 self.lovol("check").finish().code() == Some(0)
             }
         }
+    }
+
+    fn says(&self, words: &str, text: &str) -> bool {
+        let printed = self.lovol(words).finish().stdout;
+        printed.contains(&self.filled_in(text))
     }
 
     #[track_caller]

@@ -66,16 +66,19 @@ macro_rules! on_each_guest {
 }
 
 on_each_guest! {
-    create, create_from_an_image, create_by_moving_an_image,
+    create, create_from_an_image, create_by_copying_an_image, create_by_moving_an_image,
     snapshot, crash_snapshot,
     clone_of_snapshot, clone_of_mounted_volume, clone_in_place_of_another,
     clone_from_path_to_path, clone_in_place_of_a_path,
     rename, rename_of_snapshot,
     delete, delete_now, delete_of_snapshots, undelete, purge,
     mount, umount, attach, detach,
-    init, init_on_an_image,
-    provision_of_a_volume, provision_of_a_property,
-    resize, rollback, prune, trim, set, hold, release, protect, watch, restore,
+    init, init_on_an_image, growth_of_a_pool,
+    provision_of_a_volume, provision_of_a_copy, provision_of_a_size, provision_of_a_mount,
+    provision_of_a_property,
+    resize, prune, trim, set, set_of_the_pool, hold, release, protect, watch, restore,
+    rollback, rollback_of_mounted_volume, rollback_at_the_next_mount, mount_that_rolls_back,
+    undo_of_a_rollback,
     repair_of_the_index, repair_of_a_frozen_guest,
 }
 
@@ -89,7 +92,7 @@ on_each_guest! {
 }
 
 on_each_guest! {
-    btrfs_only: &[Guest::Btrfs]; resize_of_mounted_volume
+    btrfs_only: &[Guest::Btrfs]; resize_of_mounted_volume, resize_of_mounted_volume_to_less
 }
 
 on_each_guest! {

@@ -39,6 +39,10 @@ pub(super) enum Done {
     Mounted(bool),
     /// `spare` has a device, or it has none.
     Attached(bool),
+    /// What this command prints has this text.
+    Says(&'static str, &'static str),
+    /// What this command prints has no such text.
+    SaysNot(&'static str, &'static str),
     /// A check finds nothing, and the guests are written to.
     Sound,
 }
@@ -96,6 +100,13 @@ pub(super) fn create_from_an_image() -> Verb {
         done: Done::Made("volumes/f{}.img"),
         opens: Opens::Copies(&["f{}"]),
         ..PLAIN
+    }
+}
+
+pub(super) fn create_by_copying_an_image() -> Verb {
+    Verb {
+        words: "create f{} --from ./image --copy",
+        ..create_from_an_image()
     }
 }
 
@@ -307,6 +318,15 @@ pub(super) fn init_on_an_image() -> Verb {
     }
 }
 
+pub(super) fn growth_of_a_pool() -> Verb {
+    Verb {
+        prepare: &["init --loop 512M --sparse ./p{}"],
+        words: "init --loop +256M --sparse ./p{}",
+        done: Done::Resized("../yard/p{}.img"),
+        ..init_on_an_image()
+    }
+}
+
 pub(super) fn resize() -> Verb {
     Verb {
         prepare: &["create v{} $SIZE --fs $FS"],
@@ -333,6 +353,14 @@ pub(super) fn resize_to_less() -> Verb {
     }
 }
 
+pub(super) fn resize_of_mounted_volume_to_less() -> Verb {
+    Verb {
+        prepare: &["resize home +256M"],
+        words: "resize home -256M",
+        ..resize_of_mounted_volume()
+    }
+}
+
 pub(super) fn rollback() -> Verb {
     Verb {
         prepare: &["create v{} $SIZE --fs $FS", "snapshot v{}@s"],
@@ -341,6 +369,56 @@ pub(super) fn rollback() -> Verb {
         opens: Opens::New("v{}"),
         states: &["volumes/v{}.img"],
         ..PLAIN
+    }
+}
+
+pub(super) fn rollback_of_mounted_volume() -> Verb {
+    Verb {
+        prepare: &[
+            "create v{} $SIZE --fs $FS",
+            "snapshot v{}@s",
+            "mount v{} $TEMP/view",
+        ],
+        words: "rollback --remount v{}@s",
+        // It is mounted already.
+        opens: Opens::Nothing,
+        uses: "/v",
+        ..rollback()
+    }
+}
+
+pub(super) fn rollback_at_the_next_mount() -> Verb {
+    Verb {
+        prepare: &["create v{} $SIZE --fs $FS", "snapshot v{}@s"],
+        words: "rollback --next-mount v{}@s",
+        done: Done::Says("show -J v{}", "rollback-to"),
+        ..PLAIN
+    }
+}
+
+pub(super) fn mount_that_rolls_back() -> Verb {
+    Verb {
+        prepare: &[
+            "create v{} $SIZE --fs $FS",
+            "snapshot v{}@s",
+            "rollback --next-mount v{}@s",
+        ],
+        words: "mount v{} $TEMP/view",
+        states: &["volumes/v{}.img"],
+        uses: "/v",
+        ..PLAIN
+    }
+}
+
+pub(super) fn undo_of_a_rollback() -> Verb {
+    Verb {
+        prepare: &[
+            "create v{} $SIZE --fs $FS",
+            "snapshot v{}@s",
+            "rollback v{}@s",
+        ],
+        words: "rollback --undo v{}",
+        ..rollback()
     }
 }
 
@@ -366,7 +444,16 @@ pub(super) fn trim() -> Verb {
 
 pub(super) fn set() -> Verb {
     Verb {
-        words: "set home user:round={}",
+        words: "set home user:round=r{}",
+        done: Done::Says("show -J home", "\"r{}\""),
+        ..PLAIN
+    }
+}
+
+pub(super) fn set_of_the_pool() -> Verb {
+    Verb {
+        words: "set command=/bin/r{}",
+        done: Done::Says("get command", "/bin/r{}"),
         ..PLAIN
     }
 }
@@ -374,6 +461,7 @@ pub(super) fn set() -> Verb {
 pub(super) fn hold() -> Verb {
     Verb {
         words: "hold home@keep --tag t{}",
+        done: Done::Says("show -J home@keep", "\"t{}\""),
         ..PLAIN
     }
 }
@@ -382,6 +470,7 @@ pub(super) fn release() -> Verb {
     Verb {
         prepare: &["hold home@keep --tag t{}"],
         words: "release home@keep --tag t{}",
+        done: Done::SaysNot("show -J home@keep", "\"t{}\""),
         ..PLAIN
     }
 }
@@ -390,6 +479,7 @@ pub(super) fn protect() -> Verb {
     Verb {
         prepare: &["protect --off home"],
         words: "protect home",
+        done: Done::Says("get home", "protect"),
         ..PLAIN
     }
 }
@@ -422,9 +512,35 @@ pub(super) fn provision_of_a_volume() -> Verb {
 
 pub(super) fn provision_of_a_property() -> Verb {
     Verb {
-        spoil: Spoil::Fstab("lovol:home /nowhere lovol x-lovol.user:round={}"),
+        spoil: Spoil::Fstab("lovol:home /nowhere lovol x-lovol.user:round=p{}"),
         words: "provision ./fstab{}",
+        done: Done::Says("show -J home", "\"p{}\""),
         ..PLAIN
+    }
+}
+
+pub(super) fn provision_of_a_copy() -> Verb {
+    Verb {
+        spoil: Spoil::Fstab("lovol:v{} /nowhere lovol x-lovol.from=home@keep"),
+        words: "provision ./fstab{}",
+        opens: Opens::Copies(&["v{}"]),
+        ..create()
+    }
+}
+
+pub(super) fn provision_of_a_size() -> Verb {
+    Verb {
+        spoil: Spoil::Fstab("lovol:v{} /nowhere lovol x-lovol.size=512M,x-lovol.grow"),
+        words: "provision ./fstab{}",
+        ..resize()
+    }
+}
+
+pub(super) fn provision_of_a_mount() -> Verb {
+    Verb {
+        spoil: Spoil::Fstab("lovol:spare $TEMP/spare lovol defaults"),
+        words: "provision --mount ./fstab{}",
+        ..mount()
     }
 }
 
