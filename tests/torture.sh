@@ -2,11 +2,11 @@
 # The long form of the tests that break things, and one table of what was tried.
 #
 #   tests/torture.sh [PART...]     all parts, or these: faults cuts databases groups
-#                                  crowd tracking space parsers
+#                                  crowd tracking space parsers disks
 #
 # SEED=N makes other choices.  Each part has its own measure: FAULTS (cases of each verb on each
-# guest, or all), CUTS, SNAPSHOTS, GROUPS_TAKEN, CROWD (seconds), TRACKED, HISTORIES,
-# CASES.
+# guest, or all), CUTS, SNAPSHOTS, GROUPS_TAKEN, CROWD (seconds), TRACKED, HISTORIES, CASES, REPLAYS
+# and MOMENTS (disks: on Linux 6.1, which has the device mapper, as a process of this machine).
 # With TALLY=FILE what is tried is added to that file, so that the parts can run one after
 # another and still give one table.
 set -euo pipefail
@@ -42,6 +42,12 @@ parsers() {
     } >> "$TALLY"
 }
 
+# A log of writes played back to each of so many flushes, and a disk that fails at so many moments.
+disks() {
+    env LOVOL_TALLY="$TALLY" LOVOL_REPLAYS="${REPLAYS:-100}" LOVOL_MOMENTS="${MOMENTS:-20}" \
+        LOVOL_SEED="$seed" LIMIT=7200 SHARE=2 tests/kernel-6.1.sh disk_cuts:: failing_disk:: || failed=1
+}
+
 part() {
     case $1 in
         faults) run faults:: LOVOL_FAULTS="${FAULTS:-all}" LOVOL_FAULTS_SEED="$seed" ;;
@@ -52,11 +58,12 @@ part() {
         tracking) run tracking:: LOVOL_TRACKED="${TRACKED:-100}" ;;
         space) run space::what_is_said LOVOL_HISTORIES="${HISTORIES:-300}" LOVOL_SEED="$seed" ;;
         parsers) parsers ;;
+        disks) disks ;;
         *) echo "torture: there is no part $1" >&2; exit 2 ;;
     esac
 }
 
-[ $# -gt 0 ] || set -- faults cuts databases groups crowd tracking space parsers
+[ $# -gt 0 ] || set -- faults cuts databases groups crowd tracking space parsers disks
 for name; do
     part "$name"
 done

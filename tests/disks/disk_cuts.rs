@@ -34,10 +34,15 @@ const VERBS: &[(&str, &str)] = &[
     ("rename b d", "-b -b@4 +d +d@4"),
     ("delete -r c", "-c -c@4"),
     ("undelete c", "+c +c@4"),
+    ("hold home@3", ""),
+    ("rollback c@4", "+c@before"),
+    ("resize other +20M", ""),
+    ("set home user:owner=alice", ""),
     ("snapshot other@5 home@5", "+home@5 +other@5"),
     ("delete -y --now -r d", "-d -d@4"),
     ("rename other@5 other@6", "-other@5 +other@6"),
-    ("delete -r c", "-c -c@4"),
+    ("release home@3", ""),
+    ("delete -r c", "-c -c@4 -c@before"),
     ("purge -y c", ""),
     ("snapshot home@7", "+home@7"),
 ];
@@ -155,6 +160,12 @@ fn changed(mut names: Names, changes: &str) -> Names {
     names
 }
 
+/// What a rollback keeps is named by the time.
+fn without_time(name: &str) -> String {
+    let end = name.find("@before").map(|at| at + "@before".len());
+    name[..end.unwrap_or(name.len())].to_owned()
+}
+
 /// A place in the log, right behind one of its entries.
 struct Point {
     entry: usize,
@@ -218,7 +229,7 @@ impl Recording {
         at("check --repair").ok("");
         at("check").ok("");
         let listed = at("list -a --raw --no-header -o name").ok_any();
-        let found: Names = listed.lines().map(str::to_owned).collect();
+        let found: Names = listed.lines().map(without_time).collect();
         let begun = point.acknowledged + usize::from(!point.is_mark);
         let states = &self.states[point.acknowledged..=begun.min(VERBS.len())];
         assert!(states.contains(&found), "{found:#?} is none of {states:#?}");
