@@ -161,6 +161,19 @@ a_killed_snapshot_is_thawed() {
     lovol check
 }
 
+# What is asked for in one boot is done in the next, by fstab's line.
+asks_to_be_rolled_back() {
+    lovol snapshot home@asked
+    date >/home/later
+    lovol rollback --next-mount home@asked
+    test -e /home/later
+}
+
+has_been_rolled_back() {
+    test ! -e /home/later
+    lovol list -a | grep 'home@before-rollback-'
+}
+
 case $boot in
     1) follow_readme ;;
     2)
@@ -169,10 +182,12 @@ case $boot in
         udev_leaves_them_alone
         udev_serves_others
         a_killed_snapshot_is_thawed
+        asks_to_be_rolled_back
         nothing_has_failed
         ;;
     3)
         all_is_there
+        has_been_rolled_back
         echo 'taking snapshots'
         while true; do
             dd if=/dev/urandom of=/home/data bs=1M count=4 conv=fsync status=none
