@@ -165,3 +165,33 @@ fn those_of_the_first_verbs_work() {
 fn those_of_the_other_verbs_work() {
     examples_work(|page| page >= "lovol-list");
 }
+
+/// Lines of fstab describe what there is or is to be made; the others are commands.
+#[test]
+fn those_of_the_file_formats_work() {
+    on_own_machine(|machine| {
+        machine.sh(&format!("unset LOVOL_POOL; {EMPTY}"));
+        machine.sh("unset LOVOL_POOL; lovol create home 64M --fs ext4; lovol create golden 16M --fs ext4; lovol snapshot golden@v3");
+        let lines = page::lines_of_examples("lovol.5");
+        let (entries, commands): (Vec<String>, Vec<String>) =
+            lines.into_iter().partition(|line| line.starts_with('/'));
+        let file = machine.path().join("work/fstab");
+        std::fs::write(
+            file,
+            entries.join(
+                "
+",
+            ) + "
+",
+        )
+        .unwrap();
+        let planned = machine.sh("unset LOVOL_POOL; lovol provision -n $POOL/work/fstab");
+        for image in ["home.img", "srv.img", "old.img"] {
+            assert!(planned.contains(image), "{planned}");
+        }
+        assert_eq!(commands.len(), 2);
+        for command in commands {
+            run(machine, &command);
+        }
+    });
+}

@@ -62,6 +62,7 @@ needs_of_check() {
     needs_of_build
     ! lacks fio        || need fio fio
     ! lacks jq         || need jq jq
+    ! lacks getfattr   || need attr attr
     ! lacks strace     || need strace strace
     ! lacks perl       || need perl perl
     ! lacks sqlite3    || need sqlite3 sqlite

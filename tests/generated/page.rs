@@ -5,6 +5,7 @@
 //! DESCRIPTION        the comment on the verb's arguments
 //! SYNOPSIS, OPTIONS  the arguments, as manual pages have them; the global ones only in lovol(8)
 //! the rest           man/sections/PAGE.roff, as it is
+//! EXIT STATUS, FILES what all verbs have in common, unless the page has its own
 //! EXAMPLES           the examples of the help, before SEE ALSO
 //! ```
 
@@ -44,8 +45,67 @@ pub(super) fn render(command: &Command, version: &str, date: &str) -> String {
     }
     let sections = hand_written(&name);
     let (before, see_also) = sections.split_at(sections.find(SEE_ALSO).unwrap());
-    page + before + &examples(command) + see_also
+    page + before + &common(command, before) + &examples(command) + see_also
 }
+
+/// Sections that say the same of each verb, where the page has none of its own.
+fn common(command: &Command, before: &str) -> String {
+    let name = name(command);
+    let is_verb = name.starts_with("lovol-");
+    let lacks = |section: &str| is_verb && !before.contains(&format!(".SH {section}\n"));
+    let mut sections = String::new();
+    if lacks("EXIT STATUS") {
+        sections += EXIT_STATUS;
+        if IN_PART.contains(&name.as_str()) {
+            sections += ".TP\n.B 4\nOnly a part was done; stderr says what, and what failed.\n";
+        }
+    }
+    if lacks("FILES") {
+        sections += FILES;
+    }
+    sections
+}
+
+/// The verbs that can stop half way, and say what is done.
+const IN_PART: [&str; 10] = [
+    "lovol-hold",
+    "lovol-protect",
+    "lovol-provision",
+    "lovol-prune",
+    "lovol-release",
+    "lovol-resize",
+    "lovol-rollback",
+    "lovol-trim",
+    "lovol-umount",
+    "lovol-undelete",
+];
+
+const EXIT_STATUS: &str = "\
+.SH EXIT STATUS
+.TP
+.B 0
+Done.
+.TP
+.B 1
+Failed, and nothing has changed.
+.TP
+.B 2
+The command line was wrong.
+.TP
+.B 3
+Another lovol held a lock for longer than
+.B \\-\\-wait
+allows.
+";
+
+const FILES: &str = "\
+.SH FILES
+.TP
+.I /var/lib/lovol
+The pool, where none is named;
+.BR lovol (5)
+tells what is in it.
+";
 
 /// A page that no command has: all of it is written by hand, but its heading.
 pub(super) fn render_by_hand(name: &str, section: &str, version: &str, date: &str) -> String {
@@ -224,6 +284,17 @@ pub(crate) fn example_lines(command: &Command) -> Vec<String> {
     examples
         .lines()
         .map(|line| line.trim().to_owned())
+        .collect()
+}
+
+/// The lines of the examples of a page that is written by hand.
+pub(crate) fn lines_of_examples(page: &str) -> Vec<String> {
+    let text = hand_written(page);
+    let (_, examples) = text.split_once(".SH EXAMPLES").unwrap();
+    let blocks = examples.split(".EX\n").skip(1);
+    blocks
+        .flat_map(|block| block.split(".EE").next().unwrap().lines())
+        .map(|line| line.replace("\\-", "-").replace("\\(aq", "'"))
         .collect()
 }
 
