@@ -1,6 +1,10 @@
 //! Pools: made where reflinks work, on an image of their own elsewhere, refused where unsafe.
 
-use crate::support::{Scratch, TestPool, ensure_unchanged, lovol, sh};
+use std::time::Duration;
+
+use crate::support::{Scratch, TestPool, ensure_unchanged, lovol, sh, wait_until};
+
+const SOON: Duration = Duration::from_secs(60);
 
 /// A pool on an image of its own in a fresh directory of the host's filesystem.
 fn on_image(scratch: &Scratch) -> std::path::PathBuf {
@@ -291,4 +295,58 @@ fn a_wait_for_a_lock_is_bounded_and_names_its_holder() {
     // Long work holds its volume, not the pool.
     pool.lovol("create other 1M --fs none").ok("other\n");
     drop(lock);
+}
+
+#[test]
+fn a_pool_on_btrfs_does_all_of_it() {
+    let pool = TestPool::unmounted(4 << 30);
+    pool.sh("mkfs.btrfs -q -f $TEMP/pool.xfs; mkdir -p $POOL; mount -o loop $TEMP/pool.xfs $POOL");
+    pool.lovol("init").arg(pool.path()).ok_any();
+    for (name, size) in [("xfs", "300M"), ("ext4", "100M")] {
+        pool.mounted(name, &format!("{size} --fs {name}"));
+        pool.sh(&format!(
+            "cd $TEMP/{name}; echo precious >letter; head -c 20M /dev/urandom >data; sync -f ."
+        ));
+    }
+    pool.lovol("snapshot xfs@a ext4@a").ok("ext4@a\nxfs@a\n");
+    for name in ["xfs", "ext4"] {
+        pool.sh(&format!("cd $TEMP/{name}; rm letter data; sync -f .; fstrim ."));
+        let view = pool.dir("view");
+        pool.lovol(&format!("mount {name}@a")).arg(&view).ok("");
+        assert_eq!(
+            pool.sh("cat $TEMP/view/letter; umount $TEMP/view"),
+            "precious"
+        );
+        pool.lovol(&format!("restore {name}@a:letter")).ok_any();
+        assert_eq!(pool.sh(&format!("cat $TEMP/{name}/letter")), "precious");
+    }
+
+    // What is said to be the snapshot's alone comes free: at least nine tenths of it at once, as btrfs frees
+    // an extent when nobody has any of it.
+    let alone = pool.lovol("du ext4@a -J").json()["usage"][0]["exclusive"]
+        .as_u64()
+        .unwrap();
+    assert!(alone > 20 << 20, "{alone}");
+    let free = || -> u64 {
+        let printed = pool.sh("btrfs filesystem sync $POOL; stat -f -c '%f %S' $POOL");
+        let numbers: Vec<u64> = printed
+            .split(' ')
+            .map(|word| word.parse().unwrap())
+            .collect();
+        numbers.iter().product()
+    };
+    let before = free();
+    pool.lovol("delete ext4@a").ok("");
+    wait_until("it is free", SOON, || free() >= before + alone / 10 * 9);
+
+    pool.lovol("clone xfs@a two").ok("two\n");
+    pool.lovol("resize two 400M").ok_any();
+    pool.lovol("rollback --remount xfs@a").ok_any();
+    assert_eq!(pool.sh("cat $TEMP/xfs/letter"), "precious");
+    pool.lovol("rename two three").ok_any();
+    pool.lovol("delete three").ok_any();
+    pool.lovol("undelete three").ok_any();
+    pool.lovol("snapshot three").ok_any();
+    pool.lovol("df").ok_any();
+    pool.lovol("check").ok("");
 }
