@@ -5,12 +5,13 @@
 //! /var/lib/lovol/        where it is mounted; beneath, an immutable marker in an immutable directory
 //! ```
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
 use crate::fstab::escape_path;
@@ -21,6 +22,7 @@ use crate::pool::unfinished::{self, Unfinished};
 use crate::size::Size;
 use crate::sys::loopdev::{self, FileId, LoopDevice, Options};
 use crate::sys::mount;
+use crate::sys::signals::Blocked;
 use crate::sys::tool::Tool;
 use crate::sys::{beneath, ioctl};
 use crate::usage::Usage;
@@ -240,30 +242,64 @@ pub fn is_mounted(dir: &Path) -> bool {
 }
 
 /// Makes a pool's own image larger by `by`, and the filesystem in it.
+///
+/// # Errors
+/// The kernel's or `xfs_growfs`'s; then the image is as large as before.
 pub fn grow(dir: &Path, by: Size, observer: &dyn Observer) -> Result<Size> {
     let (file, id) = own_image(dir)?;
     let image = image_beside(dir);
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).doing("lock", &image)?;
     let old = file.metadata().doing("look at", &image)?;
     let size = Size(old.len() + by.0);
     observer.begin(&Step::GrowPoolImage {
         image: image.clone(),
         size,
     });
-    // Allocated as it was: a pool that was promised its space keeps that promise.
-    let is_allocated = std::os::unix::fs::MetadataExt::blocks(&old) * 512 >= old.len();
-    if is_allocated {
-        rustix::fs::fallocate(&file, FallocateFlags::empty(), old.len(), by.0)
-            .doing("allocate", &image)?;
+    // ^C would leave an image that is larger than its filesystem.
+    let _signals = Blocked::all().doing("block", "signals")?;
+    let before = blocks_of(dir)?;
+    let grown = grow_image(&file, &old, size).doing("size", &image);
+    let grown = grown.and_then(|()| {
+        see_size(id)?;
+        GROW.run_undisturbed(&["-d".as_ref(), dir.as_os_str()], &[0])
+    });
+    match grown {
+        Ok(_) => Ok(size),
+        // It cannot be taken back, and it is what was asked for.
+        Err(_) if blocks_of(dir)? != before => Ok(size),
+        Err(error) => {
+            let sized_back = file.set_len(old.len()).doing("size", &image);
+            sized_back
+                .and_then(|()| see_size(id))
+                .map_err(|why| Error::Partly {
+                    done: format!("{} is larger than its filesystem", image.display()),
+                    why: Box::new(why),
+                })?;
+            Err(error)
+        }
+    }
+}
+
+/// Allocated as it was: a pool that was promised its space keeps that promise.
+fn grow_image(file: &File, old: &Metadata, size: Size) -> io::Result<()> {
+    if old.blocks() * 512 >= old.len() {
+        let by = size.0 - old.len();
+        rustix::fs::fallocate(file, FallocateFlags::empty(), old.len(), by)?;
     } else {
-        file.set_len(size.0).doing("size", &image)?;
+        file.set_len(size.0)?;
     }
-    rustix::fs::fsync(&file).doing("write back", &image)?;
+    Ok(rustix::fs::fsync(file)?)
+}
+
+/// Lets its devices see how large an image is now.
+fn see_size(image: FileId) -> Result<()> {
     let usage = Usage::look()?;
-    for device in usage.devices_of(id) {
-        loopdev::refresh_size(device)?;
-    }
-    GROW.run(&["-d".as_ref(), dir.as_os_str()], &[0])?;
-    Ok(size)
+    usage.devices_of(image).try_for_each(loopdev::refresh_size)
+}
+
+/// How large the filesystem at `dir` is.
+fn blocks_of(dir: &Path) -> Result<u64> {
+    Ok(rustix::fs::statvfs(dir).doing("look at", dir)?.f_blocks)
 }
 
 /// The size that a pool's own image would have after growing.

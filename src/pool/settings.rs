@@ -1,11 +1,12 @@
 //! The pool's own settings, in the xattr of its directory: what `lovol set KEY=VALUE` sets.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use jiff::Timestamp;
 use rustix::fs::XattrFlags;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::pool::lock::Lock;
 use crate::pool::{Pool, Settings, ballast};
 use crate::record::XATTR;
@@ -159,11 +160,15 @@ fn no_such(key: &str) -> String {
 
 /// All settings, with defaults.
 pub fn all(pool: &Pool) -> BTreeMap<String, String> {
+    with_defaults(&pool.settings)
+}
+
+fn with_defaults(settings: &Settings) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> = DEFAULTS
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
-    all.extend(pool.settings.values.clone());
+    all.extend(settings.values.clone());
     all
 }
 
@@ -177,7 +182,7 @@ pub fn set(
     pool: &Pool,
     changes: &BTreeMap<String, Option<String>>,
 ) -> Result<BTreeMap<String, String>> {
-    write(pool, |settings| {
+    let settings = write(pool, |settings| {
         for (key, value) in changes {
             match value {
                 Some(value) => settings.values.insert(key.clone(), value.clone()),
@@ -185,7 +190,7 @@ pub fn set(
             };
         }
     })?;
-    Ok(all(&Pool::open(pool.path(), pool.wait)?))
+    Ok(with_defaults(&settings))
 }
 
 /// What notes when the pool was pruned last, beside the settings.
@@ -201,25 +206,32 @@ pub fn note_pruned(pool: &Pool, now: Timestamp) -> Result<()> {
     write(pool, |settings| {
         settings.extra.insert(PRUNED.into(), now.to_string().into());
     })
+    .map(drop)
 }
 
-fn write(pool: &Pool, change: impl FnOnce(&mut Settings)) -> Result<()> {
+/// Changes them, or nothing; returns the new ones.
+fn write(pool: &Pool, change: impl FnOnce(&mut Settings)) -> Result<Settings> {
     pool.must_not_be_frozen()?;
     let _lock = Lock::of_pool(pool)?;
     let mut settings: Settings = Pool::read_settings(pool.path(), pool.dir())?;
+    let in_bytes = |settings: &Settings| {
+        serde_json::to_vec(settings)
+            .map_err(io::Error::from)
+            .doing("write the settings of", pool.path())
+    };
+    let before = in_bytes(&settings)?;
     change(&mut settings);
-    let bytes = serde_json::to_vec(&settings)
-        .map_err(std::io::Error::from)
-        .doing("write the settings of", pool.path())?;
-    let set = || {
-        Ok(rustix::fs::fsetxattr(
-            pool.dir(),
-            XATTR,
-            &bytes,
-            XattrFlags::empty(),
-        )?)
+    let after = in_bytes(&settings)?;
+    let set = |bytes: &[u8]| {
+        let flags = XattrFlags::empty();
+        Ok(rustix::fs::fsetxattr(pool.dir(), XATTR, bytes, flags)?)
     };
     // A setting may be what keeps a full pool from being used.
-    ballast::make_room_for(pool.dir(), set).doing("write the settings of", pool.path())?;
-    beneath::sync(pool.dir()).doing("write back", pool.path())
+    ballast::make_room_for(pool.dir(), || set(&after))
+        .doing("write the settings of", pool.path())?;
+    if let Err(error) = beneath::sync(pool.dir()) {
+        drop::<io::Result<()>>(set(&before));
+        return Err(Error::io("write back", pool.path(), error));
+    }
+    Ok(settings)
 }
