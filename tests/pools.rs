@@ -310,7 +310,9 @@ fn a_pool_on_btrfs_does_all_of_it() {
     }
     pool.lovol("snapshot xfs@a ext4@a").ok("ext4@a\nxfs@a\n");
     for name in ["xfs", "ext4"] {
-        pool.sh(&format!("cd $TEMP/{name}; rm letter data; sync -f .; fstrim ."));
+        pool.sh(&format!(
+            "cd $TEMP/{name}; rm letter data; sync -f .; fstrim ."
+        ));
         let view = pool.dir("view");
         pool.lovol(&format!("mount {name}@a")).arg(&view).ok("");
         assert_eq!(

@@ -341,7 +341,7 @@ impl Bed {
         let rest = || -> Vec<_> {
             self.in_use()
                 .into_iter()
-                .filter(|path| !is_meant(path))
+                .filter(|path| !is_meant(path) || self.used.contains(path))
                 .collect()
         };
         wait_until("nothing else is attached or mounted", SOON, || {

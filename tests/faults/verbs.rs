@@ -355,8 +355,8 @@ pub(super) fn resize_to_less() -> Verb {
 
 pub(super) fn resize_of_mounted_volume_to_less() -> Verb {
     Verb {
-        prepare: &["resize home +256M"],
-        words: "resize home -256M",
+        prepare: &["resize home 768M"],
+        words: "resize home 512M",
         ..resize_of_mounted_volume()
     }
 }
