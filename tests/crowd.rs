@@ -175,8 +175,11 @@ fn is_reason(line: &str) -> bool {
 /// One error, in lovol's words; or one for each thing that was not done, and how many those are.
 fn has_reason(stderr: &str) -> bool {
     let reasons = stderr.lines().filter(|line| is_reason(line)).count();
-    let is_told = |count: usize| stderr.contains(&format!("error: {count} things were not done"));
-    (reasons == 1 || reasons > 2 && is_told(reasons - 1)) && !stderr.contains("panicked")
+    let is_told = |count: usize| match count {
+        1 => stderr.contains("error: 1 thing was not done"),
+        _ => stderr.contains(&format!("error: {count} things were not done")),
+    };
+    (reasons == 1 || reasons > 1 && is_told(reasons - 1)) && !stderr.contains("panicked")
 }
 
 /// Runs the crowd for one round.
