@@ -108,6 +108,9 @@ fn the_same_are_kept_as_restic_keeps() {
         "--keep-weekly 6",
         "--keep-hourly 100",
         "--keep-yearly 100",
+        "--keep-within 36h",
+        "--keep-within 45d --keep-last 2",
+        "--keep-within 400d",
     ] {
         let forgotten = pool.sh(&format!(
             "export RESTIC_REPOSITORY=$TEMP/restic RESTIC_PASSWORD=x TZ=UTC
@@ -153,6 +156,28 @@ fn the_same_are_kept_as_restic_keeps() {
     pool.lovol("prune home --keep-daily 3 --keep-monthly 2")
         .ok("");
     pool.lovol("check").ok("");
+}
+
+#[test]
+fn a_day_is_one_of_utc_or_of_the_machines_calendar() {
+    // In Tokyo the third is of the next day.
+    let times = [
+        "2025-12-01T10:00:00Z",
+        "2026-01-01T10:00:00Z",
+        "2026-01-01T16:00:00Z",
+        "2026-01-03T10:00:00Z",
+    ];
+    let pool = pool(&times.map(str::to_owned));
+    let gone = |options: &str| {
+        let words = format!("prune home -n -J --keep-daily 4 {options}");
+        let plan = pool.lovol(&words).env("TZ", "Asia/Tokyo").json()["plan"].clone();
+        let verdicts = plan.as_array().unwrap().clone().into_iter();
+        let gone = verdicts.filter(|verdict| verdict["keeps"] == json!([]));
+        gone.map(|verdict| verdict["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(gone(""), ["home@20260101T100000Z"]);
+    assert_eq!(gone("--local"), [""; 0]);
 }
 
 #[test]
