@@ -9,7 +9,8 @@
 
 use std::fmt;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::name::Name;
 use crate::plan::Observer;
 use crate::pool::{Pool, settings};
 use crate::prune;
@@ -59,12 +60,9 @@ pub fn make_room(
     observer: &dyn Observer,
     mut tell: impl FnMut(String),
 ) -> Result<u64> {
-    // Where they are mounted: to mount one writes to it, and there is little room.
-    let usage = Usage::look()?;
     let mut freed = 0;
-    let wanted = trim::wanted(&pool.index()?).into_iter();
-    for name in wanted.filter(|name| trims && trim::is_mounted(pool, &usage, name).unwrap_or(false))
-    {
+    let to_trim = if trims { to_trim(pool)? } else { Vec::new() };
+    for name in to_trim {
         match trim::trim(pool, &name, observer) {
             Ok(done) if done.freed > 0 => {
                 freed += done.freed;
@@ -77,13 +75,7 @@ pub fn make_room(
     if look(pool)?.0 < Level::Low {
         return Ok(freed);
     }
-    let index = pool.index()?;
-    let (verdicts, failures) = prune::judge(pool, &index, &prune::Request::default())?;
-    // By count, whatever the clock says; by age only where it can be believed.
-    let trash = match prune::doubt(pool) {
-        None => prune::old_trash(pool, &index),
-        Some(_) => Vec::new(),
-    };
+    let (verdicts, failures, trash) = to_prune(pool)?;
     let pruned = prune::carry_out(pool, &verdicts, &trash, observer);
     for name in &pruned.snapshots {
         tell(format!("deleted {name}"));
@@ -95,4 +87,36 @@ pub fn make_room(
         observer.warn(&error.to_string());
     }
     Ok(freed)
+}
+
+/// What [`make_room`] does, a line each: the second part only where the first is not enough.
+pub fn plan(pool: &Pool) -> Result<(Vec<String>, Vec<String>)> {
+    let trimmed = to_trim(pool)?.into_iter();
+    let (verdicts, _, trash) = to_prune(pool)?;
+    let going = verdicts.into_iter().filter(prune::Verdict::goes);
+    let going = going.map(|verdict| format!("delete {}", verdict.name));
+    let purged = trash.into_iter().map(|id| format!("purge {id}"));
+    Ok((
+        trimmed.map(|name| format!("trim {name}")).collect(),
+        going.chain(purged).collect(),
+    ))
+}
+
+/// Where they are mounted: to mount one writes to it, and there is little room.
+fn to_trim(pool: &Pool) -> Result<Vec<Name>> {
+    let usage = Usage::look()?;
+    let mut wanted = trim::wanted(&pool.index()?);
+    wanted.retain(|name| trim::is_mounted(pool, &usage, name).unwrap_or(false));
+    Ok(wanted)
+}
+
+fn to_prune(pool: &Pool) -> Result<(Vec<prune::Verdict>, Vec<Error>, Vec<String>)> {
+    let index = pool.index()?;
+    let (verdicts, failures) = prune::judge(pool, &index, &prune::Request::default())?;
+    // By count, whatever the clock says; by age only where it can be believed.
+    let trash = match prune::doubt(pool) {
+        None => prune::old_trash(pool, &index),
+        Some(_) => Vec::new(),
+    };
+    Ok((verdicts, failures, trash))
 }

@@ -51,22 +51,52 @@ fn ext4_differs() {
 }
 
 #[test]
-fn a_file_comes_back_as_it_was() {
+fn btrfs_differs() {
+    differs("256M --fs btrfs");
+}
+
+#[test]
+fn a_file_comes_back_as_it_was_xfs() {
+    a_file_comes_back_as_it_was("xfs");
+}
+
+#[test]
+fn a_file_comes_back_as_it_was_ext4() {
+    a_file_comes_back_as_it_was("ext4");
+}
+
+#[test]
+fn a_file_comes_back_as_it_was_btrfs() {
+    a_file_comes_back_as_it_was("btrfs");
+}
+
+/// rw for its owner, and r for user 1000 (linux/posix_acl_xattr.h).
+#[rustfmt::skip]
+const ACL: [u8; 44] = [
+    2, 0, 0, 0,
+    1, 0, 6, 0, 255, 255, 255, 255,
+    2, 0, 4, 0, 232, 3, 0, 0,
+    4, 0, 4, 0, 255, 255, 255, 255,
+    16, 0, 4, 0, 255, 255, 255, 255,
+    32, 0, 0, 0, 255, 255, 255, 255,
+];
+
+#[track_caller]
+fn a_file_comes_back_as_it_was(fs: &str) {
+    const XATTRS: [(&str, &[u8]); 2] = [("user.mine", b"yes"), ("system.posix_acl_access", &ACL)];
     let pool = TestPool::new();
-    pool.mounted("home", "300M");
+    pool.mounted("home", &format!("300M --fs {fs}"));
     pool.sh(
         "cd home; mkdir -p dir/sub; echo precious > dir/letter; chmod 640 dir/letter; chown 1:2 dir/letter
          touch -d 2001-02-03 dir/letter; ln -s letter dir/link; ln dir/letter dir/hard
          truncate -s 64M dir/sparse; echo x >> dir/sparse; mknod dir/node c 1 3
          cp /bin/true dir/suid; chmod 4755 dir/suid; ln -s /etc dir/outside",
     );
-    rustix::fs::setxattr(
-        pool.dir("home").join("dir/letter"),
-        "user.mine",
-        b"yes",
-        rustix::fs::XattrFlags::empty(),
-    )
-    .unwrap();
+    let letter = pool.dir("home").join("dir/letter");
+    for (name, value) in XATTRS {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(&letter, name, value, flags).unwrap();
+    }
     let look = |dir: &str| {
         pool.sh(&format!(
             "cd {dir}; find . ! -type d -printf '%P %y %m %U:%G %T@ %s %l %n\\n' | sort; cat letter
@@ -100,9 +130,11 @@ fn a_file_comes_back_as_it_was() {
     pool.lovol("restore home@a:/dir")
         .ok(&format!("{}\n", to.display()));
     assert_eq!(look("home/dir"), before);
-    let mut value = [0; 3];
-    rustix::fs::getxattr(to.join("letter"), "user.mine", &mut value[..]).unwrap();
-    assert_eq!(&value, b"yes");
+    for (name, value) in XATTRS {
+        let mut found = [0; 64];
+        let length = rustix::fs::getxattr(&letter, name, &mut found[..]).unwrap();
+        assert_eq!(&found[..length], value, "{name}");
+    }
     // Elsewhere, into a directory, and of a crash snapshot.
     pool.sh("umount home; mkdir into");
     pool.lovol("restore home@crash:dir other").ok_any();

@@ -10,7 +10,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Numbers, TestPool, ensure_unchanged, from_env, tally, wait_until};
+use crate::support::{
+    Numbers, Scratch, TestPool, ensure_unchanged, from_env, lovol, sh, tally, wait_until,
+};
 
 const BLOCK: u64 = 4096;
 /// A part of the volume, so that what is written is written again.
@@ -332,8 +334,21 @@ fn what_is_promised_is_there() {
         pool.sh("dd if=/dev/urandom of=a/all bs=1M status=none 2>said || grep -q 'No space left' said; sync a/all; rm a/all; sync");
     }
     pool.lovol("check").ok("");
-    pool.lovol("resize a +2G")
-        .fails(1, "volumes could come to take");
+    // Whatever may come to take more is refused, and changes nothing.
+    pool.sh("truncate -s 2G other.img; mkfs.ext4 -q other.img
+        echo 'lovol:new /nowhere lovol x-lovol.size=2G' > fstab");
+    ensure_unchanged(&pool, || {
+        for words in [
+            "resize a +2G",
+            "clone a@one b",
+            "clone a b",
+            "create b --from ./other.img --copy",
+            "provision ./fstab",
+        ] {
+            let said = pool.lovol(words).fails(1, "volumes could come to take");
+            assert!(said.contains("hint: "), "{words}: {said}");
+        }
+    });
 
     pool.lovol("set overcommit=2").ok("");
     pool.lovol("create c 1G --fs ext4").ok_any();
@@ -344,6 +359,56 @@ fn what_is_promised_is_there() {
         .fails(1, "of it is its reserve");
     pool.lovol("set reserve=").ok("");
     pool.lovol("snapshot a@late").ok_any();
+}
+
+#[test]
+fn what_lies_beneath_a_pool_and_in_its_trash_is_told() {
+    let scratch = Scratch::new();
+    let dir = scratch.path().join("pool");
+    lovol("init --loop 1G --sparse").arg(&dir).ok_any();
+    let at = |words: &str| lovol(words).env("LOVOL_POOL", &dir);
+    at("create home 64M --fs ext4").ok_any();
+    let df = || at("df -J").json()["pools"][0].clone();
+    let (before, beneath) = (df(), number(&df(), "beneath"));
+    assert_eq!(number(&before, "trash"), 0);
+    let free = sh(&format!("stat -f -c '%a %S' {}", scratch.path().display()));
+    let free: u64 = free
+        .split(' ')
+        .map(|word| word.parse::<u64>().unwrap())
+        .product();
+    assert!(beneath.abs_diff(free) < 1 << 30, "{beneath} {free}");
+
+    at("delete home").ok("");
+    let after = df();
+    assert!(number(&after, "trash") > 1 << 20, "{after}");
+    at("purge -y home").ok("");
+    assert_eq!(number(&df(), "trash"), 0);
+    sh(&format!("umount {}", dir.display()));
+}
+
+#[test]
+fn a_watch_that_only_shows_changes_nothing() {
+    let pool = TestPool::new();
+    pool.mounted("home", "64M --fs ext4");
+    pool.sh(
+        "printf '#!/bin/sh\\necho called >%s/called\\n' $TEMP >command; chmod 755 command
+        lovol set low=100% command=$TEMP/command; lovol set home keep=1h
+        lovol snapshot home@20260101T000000Z; lovol snapshot home@20260101T100000Z",
+    );
+    ensure_unchanged(&pool, || {
+        let shown = pool.lovol("watch --once -n").ok_any();
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[0].ends_with(" are free: low"), "{shown}");
+        assert!(lines[1].starts_with("would run ") && lines[1].contains("/command low "));
+        assert_eq!(
+            lines[2..],
+            [
+                "would trim home",
+                "would delete home@20260101T000000Z if there is not enough then"
+            ]
+        );
+    });
+    assert_eq!(pool.sh("ls -A | grep called || true"), "");
 }
 
 #[test]

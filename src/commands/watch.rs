@@ -82,6 +82,9 @@ struct State {
 fn look(mut pool: Pool, state: &mut State, context: &Context<'_>) -> Result<()> {
     pool.wait = pool.wait.min(PATIENCE);
     let (level, free) = watch::look(&pool)?;
+    if context.globals.dry_run {
+        return show(&pool, level, free, context);
+    }
     if level > Level::Enough && Some(level) != state.last {
         let text = format!(
             "the pool {} has {free} free: {level}",
@@ -93,7 +96,7 @@ fn look(mut pool: Pool, state: &mut State, context: &Context<'_>) -> Result<()> 
             Err(error) => context.output.error(&error),
         }
     }
-    if level < Level::Low || context.globals.dry_run {
+    if level < Level::Low {
         state.last = Some(level);
         return Ok(());
     }
@@ -111,6 +114,22 @@ fn look(mut pool: Pool, state: &mut State, context: &Context<'_>) -> Result<()> 
     }
     state.last = Some(level);
     context.output.result(&lines, "done", &lines)
+}
+
+/// What would be done now.
+fn show(pool: &Pool, level: Level, free: Size, context: &Context<'_>) -> Result<()> {
+    let mut lines = vec![format!("{free} are free: {level}")];
+    let program = settings::get(pool, settings::COMMAND);
+    if level > Level::Enough && program != settings::NONE {
+        lines.push(format!("would run {program} {level} {}", free.0));
+    }
+    if level == Level::Low {
+        let (first, then) = watch::plan(pool)?;
+        lines.extend(first.iter().map(|what| format!("would {what}")));
+        let then = then.iter();
+        lines.extend(then.map(|what| format!("would {what} if there is not enough then")));
+    }
+    context.output.lines(&lines)
 }
 
 /// The admin's, which may take as long as it likes.
