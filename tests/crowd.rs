@@ -65,6 +65,8 @@ impl Bed {
         for seed in SEEDS {
             bed.make_seed(seed, numbers);
         }
+        let line = "lovol:e0 /nowhere lovol x-lovol.size=16M,x-lovol.fs=ext4\n";
+        std::fs::write(bed.temp().join("fstab"), line).unwrap();
         for number in 0..verbs::DIRS {
             bed.outer.dir(&format!("mnt/d{number}"));
         }

@@ -13,7 +13,7 @@ pub(super) const DIRS: u64 = 8;
 ///
 /// `V` stands for a volume that may be there or not, `U` for one of the same kind, `W` for one that is
 /// made of a seed and `E` for one that is not, `H` for a home,
-/// `S` and `T` for a snapshot's name, `D` for a directory, `F` for a seed.
+/// `S` and `T` for a snapshot's name, `D` for a directory, `F` for a seed, `P` for an fstab.
 const VERBS: &[(u64, &str)] = &[
     (6, "create W --from F"),
     (2, "create E 16M --fs ext4"),
@@ -62,6 +62,11 @@ const VERBS: &[(u64, &str)] = &[
     (2, "release V@S"),
     (1, "set V user:who=me"),
     (1, "prune V --keep-last 2 --named"),
+    (1, "protect V"),
+    (2, "protect --off V"),
+    (1, "provision P"),
+    (1, "watch --once"),
+    (1, "restore V@S:manifest D"),
     (1, "diff V@S V@T"),
     (1, "du -a"),
     (1, "df"),
@@ -127,6 +132,7 @@ impl<'a> Chooser<'a> {
                 let dir = format!("mnt/d{}", self.numbers.below(DIRS));
                 self.bed.temp().join(dir).display().to_string()
             }
+            'P' => self.bed.temp().join("fstab").display().to_string(),
             'F' => {
                 let (fs, ..) = self.numbers.pick(&SEEDS);
                 self.bed.seed(fs).display().to_string()
