@@ -68,6 +68,17 @@ impl Volume {
         snapshots.sort_by_key(|(name, record)| (record.created, *name));
         snapshots
     }
+
+    /// What the volume was before it was rolled back the last time.
+    pub fn last_undo(&self) -> Option<(&Name, &Record)> {
+        let newest_first = self.by_age().into_iter().rev();
+        let mut undos = newest_first.filter(|(_, record)| {
+            record
+                .properties
+                .contains_key(crate::rollback::ROLLED_BACK_TO)
+        });
+        undos.next()
+    }
 }
 
 /// A deleted volume in the trash.

@@ -1,14 +1,14 @@
 //! Pruning: which snapshots go by the rules of [`retention`](crate::retention), and what stays
 //! whatever they say.
 //!
-//! A snapshot stays that is held, viewed or attached, that a rollback waits for, that is the newest of
-//! its volume, and one of a group of which another stays.  Where the clock cannot be right nothing
+//! A snapshot stays that is held, viewed or attached, that a rollback waits for or has replaced in the
+//! last seven days, that is the newest of its volume, and one of a group of which another stays.  Where the clock cannot be right nothing
 //! goes at all.
 
 use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
+use jiff::{SignedDuration, Span, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -186,6 +186,11 @@ impl Judge<'_> {
         let mut by_age = self.volume.by_age();
         by_age.reverse();
         let newest = by_age.first().map(|(name, _)| *name);
+        // 'rollback --undo' goes back to it, for as long as what was deleted can be had back.
+        let last_undo = self.volume.last_undo();
+        let last_undo = last_undo
+            .filter(|(_, record)| is_recent(record))
+            .map(|(name, _)| name);
         let is_about = |name: &Name| request.named || name.is_automatic();
         let named = by_age.iter().filter(|(name, _)| !is_about(name));
         let mut verdicts: Vec<Verdict> = named
@@ -200,6 +205,8 @@ impl Judge<'_> {
             let mut keeps: Vec<String> = reasons.into_iter().map(str::to_owned).collect();
             if keeps.is_empty() {
                 let own = self.keeps_whatever_comes(name, record)?;
+                let is_undo = Some(*name) == last_undo;
+                let own = own.or_else(|| is_undo.then(|| "what the last rollback replaced".into()));
                 keeps.extend(own.or_else(|| (Some(*name) == newest).then(|| "newest".into())));
             }
             verdicts.push(self.verdict(name, record, keeps));
@@ -238,6 +245,12 @@ impl Judge<'_> {
     }
 }
 
+/// Not yet seven days old.
+fn is_recent(record: &Record) -> bool {
+    let week = SignedDuration::from_hours(7 * 24);
+    crate::time::now().duration_since(record.created) < week
+}
+
 /// All of a group go, or none of it.
 fn keep_groups_whole(index: &Index, verdicts: &mut [Verdict]) {
     let going: BTreeSet<SnapshotName> = verdicts
@@ -257,7 +270,9 @@ fn keep_groups_whole(index: &Index, verdicts: &mut [Verdict]) {
     }
     for verdict in verdicts.iter_mut().filter(|verdict| verdict.goes()) {
         if verdict.group.is_some_and(|group| staying.contains(&group)) {
-            verdict.keeps.push("of its group another stays".into());
+            verdict
+                .keeps
+                .push("taken at one instant with another that stays".into());
         }
     }
 }

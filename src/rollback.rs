@@ -55,10 +55,9 @@ impl<'p> Rollback<'p> {
     /// To what the volume was before it was rolled back the last time.
     pub fn undo(pool: &'p Pool, volume: &Name) -> Result<Self> {
         let index = pool.index()?;
-        let by_age = index.volume(volume)?.by_age();
-        let mut newest_first = by_age.into_iter().rev();
-        let before = newest_first
-            .find(|(_, record)| record.properties.contains_key(ROLLED_BACK_TO))
+        let before = index
+            .volume(volume)?
+            .last_undo()
             .ok_or_else(|| Error::NotFound {
                 kind: "rollback of",
                 name: volume.to_string(),

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::error::{Context, Result};
 use crate::guest::Fs;
+use crate::guest::write_back;
 use crate::index::Index;
 use crate::mounting::Image;
 use crate::name::Name;
@@ -81,7 +82,7 @@ pub fn trim(pool: &Pool, name: &Name, observer: &dyn Observer) -> Result<Trimmed
     let image = Image::open(pool, &place)?;
     let guest = image.open_guest(observer)?;
     observer.begin(&step(name));
-    let measured = trim_root(pool, &place, &guest.root);
+    let measured = trim_root(pool, &place, &guest.root, observer);
     // Closed, and its device waited for, also where trimming failed.
     let closed = guest.close();
     let (before, after) = measured?;
@@ -98,9 +99,14 @@ pub fn trim(pool: &Pool, name: &Name, observer: &dyn Observer) -> Result<Trimmed
 }
 
 /// What the pool had before it and has after it.
-fn trim_root(pool: &Pool, place: &Place, root: &OwnedFd) -> Result<(Measured, Measured)> {
+fn trim_root(
+    pool: &Pool,
+    place: &Place,
+    root: &OwnedFd,
+    observer: &dyn Observer,
+) -> Result<(Measured, Measured)> {
     // What waits to be written back would count as free.
-    rustix::fs::syncfs(root).doing("write back", place.target())?;
+    write_back(root, &place.target(), observer)?;
     let before = Measured::of(pool, place)?;
     ioctl::trim(root).doing("trim", place.target())?;
     Ok((before, Measured::of(pool, place)?))

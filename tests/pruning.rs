@@ -181,6 +181,25 @@ fn a_day_is_one_of_utc_or_of_the_machines_calendar() {
 }
 
 #[test]
+fn what_the_last_rollback_has_replaced_stays() {
+    let pool = TestPool::new();
+    pool.sh("lovol create home 1M --fs none; lovol snapshot home@a; lovol rollback home@a; lovol snapshot home");
+    let before = pool.sh("lovol list -a --no-header -o name | grep before-rollback");
+    pool.lovol("prune home --keep-last 1").ok("");
+    pool.lovol("rollback --undo home").ok_any();
+
+    // The one before is an old one now.
+    let old = before.replace("home@", "");
+    let file = pool.snapshot_image("home", &old);
+    pool.sh("lovol snapshot home@b");
+    let shown = pool.lovol("prune home -n --keep-last 1").ok_any();
+    assert!(shown.contains(&format!("would delete {before}")), "{shown}");
+    pool.lovol("prune home --keep-last 1").ok_any();
+    assert!(!file.exists());
+    pool.lovol("check").ok("");
+}
+
+#[test]
 fn what_is_wanted_stays_whatever_the_counts_say() {
     let times: Vec<String> = (1..=8)
         .map(|day| format!("2026-01-0{day}T12:00:00Z"))
@@ -205,7 +224,7 @@ fn what_is_wanted_stays_whatever_the_counts_say() {
         (1, "held by user"),
         (2, "in use"),
         (3, "rollback at the next mount"),
-        (4, "of its group another stays"),
+        (4, "taken at one instant with another that stays"),
         (7, "daily"),
         (8, "daily"),
     ] {

@@ -396,7 +396,7 @@ fn a_watch_that_only_shows_changes_nothing() {
         lovol snapshot home@20260101T000000Z; lovol snapshot home@20260101T100000Z",
     );
     ensure_unchanged(&pool, || {
-        let shown = pool.lovol("watch --once -n").ok_any();
+        let shown = pool.lovol("watch -n").ok_any();
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines[0].ends_with(" are free: low"), "{shown}");
         assert!(lines[1].starts_with("would run ") && lines[1].contains("/command low "));

@@ -6,6 +6,7 @@ use crate::check::{self, Finding};
 use crate::commands::{Context, require_root};
 use crate::error::{Error, Result};
 use crate::sys::marker;
+use crate::watch::{self, Level};
 
 /// Check the pool: index, images, their records and the kernel's state against each other
 ///
@@ -41,6 +42,12 @@ impl Check {
         } else {
             check::check(&pool)?
         };
+        if let (Level::Low, free) = watch::look(&pool)? {
+            let dir = pool.path().display();
+            context.observer().warn(&format!(
+                "the pool {dir} has {free} free: volumes get I/O errors when it is full ('lovol df --plan-free 5G' names snapshots to delete)"
+            ));
+        }
         let lines: Vec<String> = findings.iter().flat_map(lines).collect();
         context.output.result(&lines, "findings", &findings)?;
         if !findings.is_empty() {

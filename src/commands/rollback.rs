@@ -18,10 +18,11 @@ use crate::target::{self, Target};
 /// Make a volume what it was at a snapshot
 ///
 /// Nothing is lost: what the volume was becomes a snapshot of its own, whose name is printed, and
-/// newer snapshots stay. --undo goes back to that.
+/// newer snapshots stay. --undo goes back to that. The volume has the size that it had then.
 ///
 /// The volume must not be in use, or --remount unmounts it for the moment that it takes; with
-/// --next-mount it is done when the volume is next mounted, at boot for example.
+/// --next-mount it is done when the volume is next mounted, at boot for example; 'lovol set home
+/// rollback-to=' forgets that.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

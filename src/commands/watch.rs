@@ -57,7 +57,7 @@ impl Watch {
                 Err(error) if self.once => return Err(error),
                 Err(error) => context.output.error(&error),
             }
-            if self.once {
+            if self.once || context.globals.dry_run {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_secs(self.interval.into()));

@@ -6,12 +6,13 @@ pub mod proof;
 pub mod xfs;
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::plan::Observer;
 use crate::record::Consistency;
 use crate::size::{MIB, Size};
 use crate::sys::mount::Detached;
@@ -264,4 +265,21 @@ impl fmt::Display for Fs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
+}
+
+/// Lets a mounted guest write everything back, before it is asked to by somebody who must not fail.
+///
+/// The kernel keeps a failure of writing back until somebody asks (`errseq_t`; fs/sync.c, syncfs(2)): so
+/// the first one to ask may be told of what went wrong long ago, as when the pool was full.  What fails
+/// twice fails now.
+pub fn write_back(root: impl AsFd, name: &str, observer: &dyn Observer) -> Result<()> {
+    let sync = || rustix::fs::syncfs(&root).doing("write back", name);
+    if sync().is_ok() {
+        return Ok(());
+    }
+    sync()?;
+    observer.warn(&format!(
+        "writing {name} back has failed before: what was written to it then may be lost ('dmesg' says more)"
+    ));
+    Ok(())
 }

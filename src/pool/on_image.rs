@@ -357,8 +357,10 @@ impl Marker {
         let file = rustix::fs::openat(&marker.dir, MARKER, flags, Mode::from_raw_mode(0o644))
             .doing("make the marker in", dir)?;
         let text = format!(
-            "{}\nThis is the mount point of a lovol pool, and the pool is not mounted.\n",
-            image.display()
+            "{}\nThis is the mount point of a lovol pool, and the pool is not mounted.\n\
+             If there is to be no pool any more: chattr -i {1} {1}/{MARKER}\n",
+            image.display(),
+            dir.display()
         );
         let mut file = File::from(file);
         file.write_all(text.as_bytes())

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Context, Error, Result};
+use crate::guest::write_back;
 use crate::image::{NewImage, attach_for_us};
 use crate::plan::Observer;
 use crate::record::Consistency;
@@ -75,20 +76,11 @@ impl<'a> Taking<'a> {
     }
 
     /// The same for the first time.
-    ///
-    /// The kernel keeps a failure of writing back until somebody asks (`errseq_t`; fs/sync.c, syncfs(2)): so
-    /// the first one to ask may be told of what went wrong long ago, as when the pool was full.  What fails
-    /// twice fails now.
     pub fn sync_first(&self) -> Result<()> {
-        if self.sync().is_ok() {
-            return Ok(());
+        match self.way {
+            Way::Frozen { root, .. } => write_back(root, &self.source.name, self.observer),
+            _ => Ok(()),
         }
-        self.sync()?;
-        self.observer.warn(&format!(
-            "writing {} back has failed before: what was written to it then may be lost ('dmesg' says more)",
-            self.source.name
-        ));
-        Ok(())
     }
 
     /// What is to be frozen for it, if anything.

@@ -224,8 +224,10 @@ fn option(arg: &Arg) -> String {
             variable.to_string_lossy()
         ));
     }
+    let is_told = text[0].contains("[default: ");
     if let [default] = arg.get_default_values()
         && arg.get_action().takes_values()
+        && !is_told
     {
         text.push(format!("Default: {}.", default.to_string_lossy()));
     }
