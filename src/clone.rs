@@ -463,7 +463,7 @@ impl ToPath {
             return Err(Error::io("replace", &self.to, error));
         }
         // It is somebody's image, whatever has become of the other.
-        let kept = staging.keep(name);
+        let kept = self.to.with_file_name(staging.keep(name));
         Err(Error::refused(
             format!("cannot replace {}", self.to.display()),
             format!(

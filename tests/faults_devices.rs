@@ -276,3 +276,19 @@ fn what_was_replaced_and_cannot_be_given_back_keeps_a_name() {
     assert_eq!(yard.sh(&format!("cat $POOL/{kept}")), "precious");
     assert_eq!(yard.sh("cd $POOL; ls -A").lines().count(), 3);
 }
+
+#[test]
+fn what_was_mounted_before_is_waited_for_while_it_goes_away() {
+    let pool = TestPool::new();
+    pool.lovol("create home 20M --fs ext4").ok_any();
+    let device = pool.lovol("attach home").ok_any();
+    let dir = pool.dir("home");
+    // Nobody sees it any more, and somebody still has it open, read-only.
+    pool.sh(&format!(
+        "mount -o ro {} $TEMP/home; exec 3< $TEMP/home; sleep 1 > /dev/null 2>&1 &
+         exec 3<&-; umount --lazy $TEMP/home",
+        device.trim()
+    ));
+    pool.lovol("mount home").arg(&dir).ok("");
+    pool.sh("touch $TEMP/home/file");
+}

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags};
@@ -16,6 +17,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 use sys_mount::{MountFlags, UnmountFlags};
 
 use crate::error::{Context, Error, Result};
+use crate::sys::mountinfo;
 
 /// Mount options, as they are typed after `-o`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -152,16 +154,47 @@ pub fn mount(device: &Path, dir: &Path, fstype: &str, options: &Options) -> Resu
     if let Some(namespace) = &options.namespace {
         return mount_in(namespace, device, dir, fstype, options);
     }
-    let data = options.data.join(",");
+    when_free(device, || call_mount(device, dir, fstype, options))
+        .map_err(|error| mount_error(error, dir, fstype, options))
+}
+
+/// mount(2)
+fn call_mount(device: &Path, dir: &Path, fstype: &str, options: &Options) -> io::Result<()> {
     let mounted = sys_mount::Mount::builder()
         .fstype(fstype)
         .flags(MountFlags::from_bits_retain(options.flags.0))
-        .data(&data)
+        .data(&options.data.join(","))
         .mount(device, dir);
-    match mounted {
-        Ok(_stays) => Ok(()),
-        Err(error) => Err(mount_error(error, dir, fstype, &data)),
+    // It stays.
+    mounted.map(drop)
+}
+
+/// How often it is tried where nobody has it mounted, and how long to wait in between.
+const TRIES: usize = 40;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Mounts a device as soon as what was mounted on it before is gone.
+///
+/// A filesystem that nobody sees any more may still be going away.  To mount it once more meanwhile is
+/// fine, but where one is read-only and the other is not: then it is EBUSY (fs/super.c).
+fn when_free(device: &Path, mut mount: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    for _ in 0..TRIES {
+        match mount() {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && !is_mounted(device) => {
+                std::thread::sleep(PAUSE);
+            }
+            result => return result,
+        }
     }
+    mount()
+}
+
+/// Whether we see a mount of it; where that is not known, there may be one.
+fn is_mounted(device: &Path) -> bool {
+    let Ok(mounts) = mountinfo::read() else {
+        return true;
+    };
+    mounts.iter().any(|mount| mount.source == device)
 }
 
 /// Mounts it here, where nobody sees it, and puts it into another mount namespace: nothing but `dir`
@@ -230,10 +263,12 @@ pub fn remount(dir: &Path, fstype: &str, options: &Options) -> Result<()> {
     let mut options = options.clone();
     options.flags.0 |= MountFlags::REMOUNT.bits();
     // The kernel looks at the directory alone.
-    mount(dir, dir, fstype, &options)
+    call_mount(dir, dir, fstype, &options)
+        .map_err(|error| mount_error(error, dir, fstype, &options))
 }
 
-fn mount_error(error: io::Error, dir: &Path, fstype: &str, data: &str) -> Error {
+fn mount_error(error: io::Error, dir: &Path, fstype: &str, options: &Options) -> Error {
+    let data = options.data.join(",");
     let why = match error.raw_os_error() {
         Some(libc::EINVAL) if !data.is_empty() => {
             format!("{fstype} does not take these options ({data}), or the filesystem is damaged")
