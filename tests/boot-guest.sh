@@ -125,11 +125,13 @@ state_of_freeze() {
 
 # Stops lovol in the freeze of a snapshot that its unit takes.  Its pid is in the marker's name.
 stop_in_freeze() {
-    local try marker
+    local try marker end
     for ((try = 0; try < 20; try++)); do
         dd if=/dev/urandom of=/home/data bs=1M count=16 status=none
         systemctl start --no-block lovol-snapshot@home.service
-        for ((look = 0; look < 100000; look++)); do
+        # A freeze is short, and may come and go between two looks.
+        end=$((SECONDS + 5))
+        while ((SECONDS < end)); do
             state_of_freeze || continue
             marker=$(echo /run/lovol/freeze-*)
             main=${marker#*freeze-}
