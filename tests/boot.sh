@@ -39,6 +39,7 @@ make_root() {
     cp -a "${modules[0]}" "$root/lib/modules/"
     mkdir "$root/boot-test"
     cp tests/boot-guest.sh "$root/boot-test/guest"
+    cc -shared -fPIC -o "$root/boot-test/stop-in-freeze.so" tests/stop-in-freeze.c
     copy_readme "$root/boot-test"
     echo '/dev/ubda / ext4 defaults 0 1' >"$root/etc/fstab"
     cat >"$root/etc/systemd/system/boot-test.service" <<'UNIT'
