@@ -85,11 +85,13 @@ pub fn images(which: Which) -> ArgValueCompleter {
 
 /// What `get` shows: an image, or a setting of the pool.
 pub fn images_and_settings() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| {
-        let mut offered = targets(current, Which::Any, Kind::Both);
-        offered.extend(beginning_with(current, keys(settings::names(), "")));
-        offered
-    })
+    ArgValueCompleter::new(|current: &OsStr| images_and(current, ""))
+}
+
+fn images_and(current: &OsStr, end: &str) -> Vec<CompletionCandidate> {
+    let mut offered = targets(current, Which::Any, Kind::Both);
+    offered.extend(beginning_with(current, keys(settings::names(), end)));
+    offered
 }
 
 /// What `set` takes: an image, or a setting of the pool; behind an image its properties.
@@ -97,11 +99,7 @@ pub fn changes() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| match operands("set").first() {
         Some(first) if is_target(first) => beginning_with(current, properties_of(first, "=")),
         Some(_) => beginning_with(current, keys(settings::names(), "=")),
-        None => {
-            let mut offered = beginning_with(current, keys(settings::names(), "="));
-            offered.extend(targets(current, Which::Any, Kind::Both));
-            offered
-        }
+        None => images_and(current, "="),
     })
 }
 

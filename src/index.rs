@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::name::{Name, SnapshotName};
 use crate::plan::Step;
 use crate::pool::Place;
+use crate::properties::ROLLED_BACK_TO;
 use crate::record::Record;
 
 /// The version of the form that this lovol writes.
@@ -71,13 +72,8 @@ impl Volume {
 
     /// What the volume was before it was rolled back the last time.
     pub fn last_undo(&self) -> Option<(&Name, &Record)> {
-        let newest_first = self.by_age().into_iter().rev();
-        let mut undos = newest_first.filter(|(_, record)| {
-            record
-                .properties
-                .contains_key(crate::rollback::ROLLED_BACK_TO)
-        });
-        undos.next()
+        let mut newest_first = self.by_age().into_iter().rev();
+        newest_first.find(|(_, record)| record.properties.contains_key(ROLLED_BACK_TO))
     }
 }
 

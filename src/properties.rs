@@ -26,6 +26,8 @@ pub const NAMES: [&str; 3] = [KEEP, TRIM, PROTECT];
 pub const ON: &str = "on";
 /// The snapshot that the volume is rolled back to when it is next mounted.
 pub const ROLLBACK_TO: &str = "rollback-to";
+/// Of what a volume was before it was rolled back: to which snapshot.
+pub const ROLLED_BACK_TO: &str = "rolled-back-to";
 /// What begins a key of a person's own.
 pub const USER: &str = "user:";
 

@@ -186,7 +186,7 @@ impl Judge<'_> {
         let mut by_age = self.volume.by_age();
         by_age.reverse();
         let newest = by_age.first().map(|(name, _)| *name);
-        // 'rollback --undo' goes back to it, for as long as what was deleted can be had back.
+        // 'rollback --undo' goes back to it.
         let last_undo = self.volume.last_undo();
         let last_undo = last_undo
             .filter(|(_, record)| is_recent(record))

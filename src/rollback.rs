@@ -22,16 +22,13 @@ use crate::plan::{Observer, Step};
 use crate::pool::change::change_in;
 use crate::pool::lock::Lock;
 use crate::pool::{Edit, Place, Pool};
-use crate::properties::{RESIZING, ROLLBACK_TO};
+use crate::properties::{RESIZING, ROLLBACK_TO, ROLLED_BACK_TO};
 use crate::record::{Consistency, Record};
 use crate::size::Size;
 use crate::space::{Claim, must_allow};
 use crate::sys::mount::Detached;
 use crate::sys::reflink;
 use crate::usage::Usage;
-
-/// Of what a volume was before it was rolled back: to which snapshot.
-pub const ROLLED_BACK_TO: &str = "rolled-back-to";
 
 /// A volume that is to be rolled back.
 #[derive(Debug)]

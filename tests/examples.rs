@@ -176,15 +176,7 @@ fn those_of_the_file_formats_work() {
         let (entries, commands): (Vec<String>, Vec<String>) =
             lines.into_iter().partition(|line| line.starts_with('/'));
         let file = machine.path().join("work/fstab");
-        std::fs::write(
-            file,
-            entries.join(
-                "
-",
-            ) + "
-",
-        )
-        .unwrap();
+        std::fs::write(file, entries.join("\n") + "\n").unwrap();
         let planned = machine.sh("unset LOVOL_POOL; lovol provision -n $POOL/work/fstab");
         for image in ["home.img", "srv.img", "old.img"] {
             assert!(planned.contains(image), "{planned}");

@@ -42,7 +42,7 @@ impl Check {
         } else {
             check::check(&pool)?
         };
-        if let (Level::Low, free) = watch::look(&pool)? {
+        if let Ok((Level::Low, free)) = watch::look(&pool) {
             let dir = pool.path().display();
             context.observer().warn(&format!(
                 "the pool {dir} has {free} free: volumes get I/O errors when it is full ('lovol df --plan-free 5G' names snapshots to delete)"

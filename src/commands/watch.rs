@@ -38,6 +38,7 @@ impl Watch {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
         let mut state = State::default();
+        let is_once = self.once || context.globals.dry_run;
         loop {
             // Those that have ended are waited for, or they would stay as zombies.
             state
@@ -54,10 +55,10 @@ impl Watch {
                 .and_then(|pool| look(pool, &mut state, context));
             match looked {
                 Ok(()) => {}
-                Err(error) if self.once => return Err(error),
+                Err(error) if is_once => return Err(error),
                 Err(error) => context.output.error(&error),
             }
-            if self.once || context.globals.dry_run {
+            if is_once {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_secs(self.interval.into()));

@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
 use crate::fstab::escape_path;
@@ -248,7 +249,7 @@ pub fn is_mounted(dir: &Path) -> bool {
 pub fn grow(dir: &Path, by: Size, observer: &dyn Observer) -> Result<Size> {
     let (file, id) = own_image(dir)?;
     let image = image_beside(dir);
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).doing("lock", &image)?;
+    must_be_alone(&file, &image)?;
     let old = file.metadata().doing("look at", &image)?;
     let size = Size(old.len() + by.0);
     observer.begin(&Step::GrowPoolImage {
@@ -263,20 +264,34 @@ pub fn grow(dir: &Path, by: Size, observer: &dyn Observer) -> Result<Size> {
         see_size(id)?;
         GROW.run_undisturbed(&["-d".as_ref(), dir.as_os_str()], &[0])
     });
-    match grown {
-        Ok(_) => Ok(size),
-        // It cannot be taken back, and it is what was asked for.
-        Err(_) if blocks_of(dir)? != before => Ok(size),
-        Err(error) => {
-            let sized_back = file.set_len(old.len()).doing("size", &image);
-            sized_back
-                .and_then(|()| see_size(id))
-                .map_err(|why| Error::Partly {
-                    done: format!("{} is larger than its filesystem", image.display()),
-                    why: Box::new(why),
-                })?;
-            Err(error)
+    let Err(error) = grown else { return Ok(size) };
+    let taken_back = blocks_of(dir).and_then(|now| {
+        if now != before {
+            // It cannot be, and it is what was asked for.
+            return Ok(false);
         }
+        file.set_len(old.len()).doing("size", &image)?;
+        see_size(id).map(|()| true)
+    });
+    match taken_back {
+        Ok(false) => Ok(size),
+        Ok(true) => Err(error),
+        Err(why) => Err(Error::Partly {
+            done: format!("{} may be larger than its filesystem", image.display()),
+            why: Box::new(why),
+        }),
+    }
+}
+
+/// Fails while another lovol makes it larger.
+fn must_be_alone(file: &File, image: &Path) -> Result<()> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(Error::InUse {
+            what: image.display().to_string(),
+            by: vec!["another lovol, which makes it larger".into()],
+            hint: Some("run it again when that is done".into()),
+        }),
+        result => result.doing("lock", image),
     }
 }
 

@@ -36,7 +36,7 @@ const VERBS: &[(&str, &str)] = &[
     ("undelete c", "+c +c@4"),
     ("hold home@3", ""),
     ("rollback c@4", "+c@before"),
-    ("resize other +20M", ""),
+    ("resize other +200M", ""),
     ("set home user:owner=alice", ""),
     ("snapshot other@5 home@5", "+home@5 +other@5"),
     ("delete -y --now -r d", "-d -d@4"),
