@@ -183,6 +183,9 @@ impl<'p> Resize<'p> {
     /// Resizes it.
     pub fn carry_out(&self, observer: &dyn Observer) -> Result<()> {
         let new = self.new;
+        if new > self.old {
+            space::warn_if_larger(self.pool, &self.place, new, observer)?;
+        }
         let mut was_unfinished = false;
         change(self.pool, &self.place, |record| {
             let before = record.properties.insert(RESIZING.into(), new.to_string());

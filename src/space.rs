@@ -1,6 +1,7 @@
 //! What the pool has, and what it has promised.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::index::{Index, Volume};
 use crate::keep::Keep;
 use crate::name::Name;
+use crate::plan::Observer;
 use crate::pool::lock::Lock;
 use crate::pool::settings::{self, Overcommit};
 use crate::pool::{Place, Pool, on_image};
@@ -281,6 +283,28 @@ impl Promise {
             shares: Some(shares),
         })
     }
+}
+
+/// Says so of a volume that is larger than its pool: the pool may grow, but until then the guest has
+/// I/O errors where it thinks that it has room.
+///
+/// # Errors
+/// When the pool's filesystem cannot be looked at.
+pub fn warn_if_larger(
+    pool: &Pool,
+    volume: impl Display,
+    size: u64,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let (all, _) = size_and_free(pool)?;
+    if size > all {
+        observer.warn(&format!(
+            "{volume} may come to take {}, and the pool has {} in all: 'lovol watch' helps before it is full",
+            Size(size),
+            Size(all)
+        ));
+    }
+    Ok(())
 }
 
 /// Of the pool's filesystem, in bytes.

@@ -16,7 +16,7 @@ use crate::pool::{Edit, Place, Pool, edit, lock};
 use crate::record::{Record, XATTR};
 use crate::size::Size;
 use crate::snapshot::{self, Source};
-use crate::space::{Claim, must_allow};
+use crate::space::{Claim, must_allow, warn_if_larger};
 use crate::sys::beneath;
 use crate::sys::copy;
 use crate::sys::ioctl;
@@ -84,6 +84,7 @@ impl New {
         let place = Place::volume(&self.name);
         let claim = Claim::Volume(self.size.0);
         let _claimed = must_allow(pool, &cannot_make(&self.name), claim)?;
+        warn_if_larger(pool, &self.name, self.size.0, observer)?;
         let image = NewImage::for_place(pool, &place)?;
         let mut record = Record::new(self.size.0, self.fs.clone());
         for step in self.plan() {

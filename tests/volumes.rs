@@ -286,6 +286,52 @@ fn of_several_mounts_it_says_which_are_unmounted_if_one_is_busy() {
 }
 
 #[test]
+fn several_are_unmounted_by_one_command_or_none_if_one_cannot_be_meant() {
+    let pool = TestPool::new();
+    let first = pool.mounted("first", "64M --fs ext4");
+    let second = pool.mounted("second", "64M --fs ext4");
+    pool.lovol("snapshot second@a").ok_any();
+    pool.lovol("mount second@a").arg(pool.dir("view")).ok("");
+    pool.lovol("create idle 64M --fs ext4").ok_any();
+    ensure_unchanged(&pool, || {
+        pool.lovol("umount first idle")
+            .fails(1, "it is not mounted");
+        pool.lovol("umount first nothing").fails(1, "no volume");
+    });
+    let said = pool.lovol("umount -n first second@a").ok_any();
+    assert_eq!(said.lines().count(), 2, "{said}");
+    // By name, by directory, and a view.
+    pool.lovol("umount first")
+        .arg(&second)
+        .arg("second@a")
+        .ok("");
+    assert_eq!(pool.loops(), []);
+    // What comes before one that is busy is unmounted.
+    pool.lovol("mount first").arg(&first).ok("");
+    pool.lovol("mount second").arg(&second).ok("");
+    let busy = std::fs::File::create(second.join("busy")).unwrap();
+    pool.lovol("umount first second")
+        .fails(4, "unmounted: first");
+    drop(busy);
+    pool.lovol("umount second").ok("");
+    assert_eq!(pool.loops(), []);
+}
+
+#[test]
+fn a_volume_that_is_larger_than_its_pool_is_made_with_a_warning() {
+    let pool = TestPool::sized(1 << 30);
+    pool.sh("lovol create fits 500M --fs ext4 2>said; test ! -s said");
+    pool.sh("lovol create home 2G --fs ext4 2>said");
+    let said = pool.sh("cat said");
+    assert!(
+        said.starts_with("warning: home may come to take 2G, and the pool has "),
+        "{said}"
+    );
+    pool.sh("lovol resize fits 600M 2>said; test ! -s said");
+    pool.sh("lovol resize fits 3G 2>said; grep 'fits may come to take 3G' said");
+}
+
+#[test]
 fn a_deleted_volume_comes_back_with_all_its_snapshots() {
     let pool = TestPool::new();
     let dir = pool.dir("m");
