@@ -40,6 +40,14 @@ has() {
     done
 }
 
+# But for the volumes, and the packages that lie here.
+nothing_is_left() {
+    local left
+    left=$(find "$root" -xdev -name '*lovol*' ! -path "$root/lovol.*" ! -path "$root/var/lib/lovol*" \
+        ! -path "$root/var/log/*")
+    [ -z "$left" ] || { printf 'package: left behind: %s\n' "$left" >&2; return 1; }
+}
+
 files=(/usr/bin/lovol /usr/sbin/mount.lovol /usr/share/man/man8/lovol-snapshot.8.gz
     /usr/share/man/man5/lovol.5.gz /usr/share/man/man8/mount.lovol.8.gz
     /usr/share/man/man8/lovol-prune.8.gz
@@ -63,7 +71,7 @@ rpm -qp --scripts "$rpm" | grep -q 'systemctl stop'
 rpm -qp --requires "$rpm" | has util-linux xfsprogs
 
 step 'a clean Debian'
-tests/debian-root.sh "$root" xfsprogs e2fsprogs systemd
+tests/debian-root.sh "$root" xfsprogs e2fsprogs systemd rpm
 cp "$deb" "$root/lovol.deb"
 mount --rbind /dev "$root/dev"
 mount -t proc proc "$root/proc"
@@ -96,8 +104,27 @@ chroot "$root" bash -euxo pipefail -c '
 step 'removed'
 chroot "$root" dpkg -r lovol
 chroot "$root" dpkg -P lovol
-left=$(find "$root" -xdev -name '*lovol*' ! -path "$root/lovol.deb" ! -path "$root/var/lib/lovol*" ! -path "$root/var/log/*")
-[ -z "$left" ] || { printf 'package: left behind: %s\n' "$left" >&2; exit 1; }
+nothing_is_left
+
+# Debian is not where it belongs, but the tool that installs it is the same.
+step 'the rpm is installed, after the deb'
+cp "$rpm" "$root/lovol.rpm"
+chroot "$root" rpm --install --nodeps /lovol.rpm
+chroot "$root" rpm --verify --nodeps lovol
+
+step 'used, and what was there is there'
+chroot "$root" bash -euxo pipefail -c '
+    mount /var/lib/lovol
+    mount /home
+    grep then /home/file
+    lovol snapshot home@b
+    lovol umount /home
+    umount /var/lib/lovol
+    ln -s /usr/lib/systemd/system/lovol-trim.timer /etc/systemd/system/multi-user.target.wants/'
+
+step 'removed'
+chroot "$root" rpm --erase lovol
+nothing_is_left
 # What was in the volumes is still there.
 chroot "$root" mount -o loop /var/lib/lovol.img /mnt
 test -s "$root/mnt/volumes/home.img"
