@@ -12,7 +12,7 @@
 #   KERNELS=4    so many at once
 #   SHARE=20     so many tests each
 #
-# A system call takes many times as long there: so each verb gets 2 cases of faults, not 12.
+# A system call takes many times as long there: so each verb gets 2 cases of faults, not 10.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin

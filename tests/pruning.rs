@@ -28,12 +28,20 @@ fn name(time: &str) -> String {
 #[track_caller]
 fn add(pool: &TestPool, volume: &str, name: &str, time: &str, group: Option<&str>) {
     pool.sh(&format!("lovol snapshot {volume}@{name}"));
+    change(pool, volume, name, |record| {
+        record["created"] = json!(time);
+        if let Some(group) = group {
+            record["group"] = json!(group);
+        }
+    });
+}
+
+/// Changes what is known of a snapshot, in its record and in the index.
+#[track_caller]
+fn change(pool: &TestPool, volume: &str, name: &str, change: impl FnOnce(&mut Value)) {
     let file = pool.snapshot_image(volume, name);
     let mut record = record_of(&file);
-    record["created"] = json!(time);
-    if let Some(group) = group {
-        record["group"] = json!(group);
-    }
+    change(&mut record);
     let mut index = read_index(pool);
     index["volumes"][volume]["snapshots"][name] = record.clone();
     fs::write(pool.path().join("index.json"), index.to_string()).unwrap();
@@ -197,6 +205,22 @@ fn what_the_last_rollback_has_replaced_stays() {
     pool.lovol("prune home --keep-last 1").ok_any();
     assert!(!file.exists());
     pool.lovol("check").ok("");
+}
+
+#[test]
+fn what_the_last_rollback_has_replaced_stays_for_a_week() {
+    let pool = TestPool::new();
+    pool.sh("lovol create home 1M --fs none; lovol snapshot home@a; lovol rollback home@a; lovol snapshot home");
+    let before = pool.sh("lovol list -a --no-header -o name | grep before-rollback");
+    let name = before.replace("home@", "");
+    for (hours, goes) in [(7 * 24 - 1, false), (7 * 24 + 1, true)] {
+        let time = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+        change(&pool, "home", &name, |record| {
+            record["created"] = json!(time.to_string());
+        });
+        let shown = pool.lovol("prune home -n --keep-last 1").ok_any();
+        assert_eq!(shown.contains("would delete"), goes, "{hours}: {shown}");
+    }
 }
 
 #[test]

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::verbs::{Done, Spoil, Verb};
-use crate::support::{Finished, Lovol, TestPool, Thaw, Trace, Writer, lovol, mounts, wait_until};
+use crate::support::{
+    Finished, LOVOL, Lovol, TestPool, Thaw, Trace, Writer, lovol, lovol_called, mounts, wait_until,
+};
 
 /// A case takes less; what is frozen for longer is thawed from outside, and the case is lost.
 const TOO_LONG: Duration = Duration::from_secs(60);
@@ -93,6 +95,7 @@ impl Bed {
         for dir in ["view", "spare"] {
             bed.outer.dir(dir);
         }
+        symlink(LOVOL, bed.outer.temp().join("mount.lovol")).unwrap();
         bed.lovol("init").ok_any();
         for (number, fs) in filesystems.iter().enumerate() {
             bed.add_guest(if number == 0 { "home" } else { fs.name() }, *fs);
@@ -127,7 +130,12 @@ impl Bed {
     }
 
     pub(super) fn lovol(&self, words: &str) -> Lovol {
-        let command = lovol(&self.filled_in(words)).env("LOVOL_POOL", self.pool());
+        let words = self.filled_in(words);
+        let command = match words.strip_prefix("mount.lovol ") {
+            Some(rest) => lovol_called(self.outer.temp().join("mount.lovol"), rest),
+            None => lovol(&words),
+        };
+        let command = command.env("LOVOL_POOL", self.pool());
         command.within(self.outer.path().join("yard"))
     }
 

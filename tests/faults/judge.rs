@@ -16,7 +16,8 @@ impl Bed {
             Some(0) => assert!(self.is_done(verb, before), "success, and nothing done"),
             // A shot that went wide has hit what comes after the work: saying that it is done.
             Some(1) if finished.stderr.contains("cannot write to stdout") => {}
-            Some(1 | 3) if !matches!(verb.done, Done::Sound) => {
+            // mount.lovol has the codes of mount(8): 2 and 32.
+            Some(1 | 2 | 3 | 32) if !matches!(verb.done, Done::Sound) => {
                 assert!(!self.is_done(verb, before), "failed, and something done");
                 self.must_have_the_same_files(before);
                 self.must_use_the_same(before);
@@ -66,6 +67,7 @@ impl Bed {
             }
             Done::Resized(path) => self.length(path) != before.length,
             Done::Mounted(is_wanted) => self.is_used("/spare") == is_wanted,
+            Done::ReadOnly => self.is_read_only("$TEMP/spare"),
             Done::Attached(is_wanted) => self.is_used("/spare.img") == is_wanted,
             Done::Says(words, text) => self.says(words, text),
             Done::SaysNot(words, text) => !self.says(words, text),
@@ -74,6 +76,11 @@ impl Bed {
                 self.lovol("check").finish().code() == Some(0)
             }
         }
+    }
+
+    fn is_read_only(&self, dir: &str) -> bool {
+        let options = self.sh(&format!("findmnt -no OPTIONS {dir}"));
+        options.split(',').any(|word| word == "ro")
     }
 
     fn says(&self, words: &str, text: &str) -> bool {

@@ -42,7 +42,7 @@ use guardian::Left;
 use verbs::Verb;
 
 /// How many cases of a verb are tried.
-const SAMPLE: usize = 12;
+const SAMPLE: usize = 10;
 
 /// How often a call is aimed at anew after a miss.
 const TRIES: usize = 8;
@@ -72,7 +72,7 @@ on_each_guest! {
     clone_from_path_to_path, clone_in_place_of_a_path,
     rename, rename_of_snapshot,
     delete, delete_now, delete_of_snapshots, undelete, purge,
-    mount, umount, attach, detach,
+    mount, mount_by_helper, remount_by_helper, umount, attach, detach,
     init, init_on_an_image, growth_of_a_pool,
     provision_of_a_volume, provision_of_a_copy, provision_of_a_size, provision_of_a_mount,
     provision_of_a_property,

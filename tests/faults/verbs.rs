@@ -37,6 +37,8 @@ pub(super) enum Done {
     Resized(&'static str),
     /// `spare` is mounted, or it is not.
     Mounted(bool),
+    /// `spare` is mounted read-only.
+    ReadOnly,
     /// `spare` has a device, or it has none.
     Attached(bool),
     /// What this command prints has this text.
@@ -266,6 +268,23 @@ pub(super) fn mount() -> Verb {
     Verb {
         words: "mount spare $TEMP/spare",
         done: Done::Mounted(true),
+        uses: "/spare",
+        ..PLAIN
+    }
+}
+
+pub(super) fn mount_by_helper() -> Verb {
+    Verb {
+        words: "mount.lovol lovol:spare $TEMP/spare -o rw,noatime",
+        ..mount()
+    }
+}
+
+pub(super) fn remount_by_helper() -> Verb {
+    Verb {
+        prepare: &["mount spare $TEMP/spare"],
+        words: "mount.lovol lovol:spare $TEMP/spare -o remount,ro",
+        done: Done::ReadOnly,
         uses: "/spare",
         ..PLAIN
     }

@@ -8,11 +8,19 @@ use serde_json::Value;
 
 use super::command::{Finished, Running};
 
+/// The program under test.
+pub(crate) const LOVOL: &str = env!("CARGO_BIN_EXE_lovol");
+
 /// The lovol under test, without a pool; [`super::TestPool::lovol`] has one.
 ///
 /// The words are split at white space; what needs other bytes goes through [`Lovol::arg`].
 pub(crate) fn lovol(words: &str) -> Lovol {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lovol"));
+    lovol_called(LOVOL, words)
+}
+
+/// The same by another name, which is a link to it: `mount.lovol`.
+pub(crate) fn lovol_called(program: impl AsRef<OsStr>, words: &str) -> Lovol {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default());

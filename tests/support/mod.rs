@@ -37,7 +37,7 @@ mod wait;
 mod writer;
 
 pub(crate) use command::{Finished, Running, sh};
-pub(crate) use lovol::{Lovol, leave_others, lovol};
+pub(crate) use lovol::{LOVOL, Lovol, leave_others, lovol, lovol_called};
 pub(crate) use machine::{LoopDevice, Mount, loop_devices, mounts, require_root};
 pub(crate) use namespace::in_own_namespace;
 pub(crate) use numbers::{Numbers, from_env};
