@@ -286,6 +286,9 @@ impl Error {
     }
 }
 
+/// What is tried when a guest is to write back.
+pub const WRITE_BACK_GUEST: &str = "write back the filesystem of";
+
 fn io_hint(action: &str, on: &str, source: &io::Error) -> Option<String> {
     match source.raw_os_error()? {
         libc::ENOSPC if action == "allocate" => Some(
@@ -294,11 +297,14 @@ fn io_hint(action: &str, on: &str, source: &io::Error) -> Option<String> {
         libc::ENOSPC | libc::EDQUOT => {
             Some("that filesystem is full; in a pool, delete snapshots or purge the trash".into())
         }
+        libc::EIO | libc::EROFS if action == WRITE_BACK_GUEST => Some(
+            "it may have given up: 'lovol check' says what to do then".into(),
+        ),
         libc::EROFS => Some(format!("the filesystem of {on} is mounted read-only")),
         libc::EACCES | libc::EPERM if !nix::unistd::geteuid().is_root() => {
             Some("run it as root, for example with sudo".into())
         }
-        libc::EIO => Some("the kernel's log ('dmesg') says which device failed".into()),
+        libc::EIO => Some("the kernel's log ('dmesg') says which device failed, 'lovol check' which volumes have given up".into()),
         libc::ENOENT if on == "/dev/loop-control" => {
             Some("load the kernel's loop module: modprobe loop".into())
         }

@@ -520,6 +520,11 @@ fn a_guest_without_room_is_found_and_recovers(fs: &str) {
     );
     assert!(found.stdout.contains(&hint), "{found}");
     pool.sh("rm $POOL/trash/fill");
+    // What is on the disk is not all that was written.
+    ensure_unchanged(&pool, || {
+        let said = pool.lovol("snapshot home@b").fails(1, "");
+        assert!(said.contains("'lovol check'"), "{said}");
+    });
     pool.lovol("umount home").ok("");
     pool.lovol("mount home -o fsck").arg(&home).ok("");
     pool.sh("grep -x precious home/letter; echo more > home/more; sync home/more");
@@ -534,4 +539,9 @@ fn an_xfs_without_room_is_found_and_recovers() {
 #[test]
 fn an_ext4_without_room_is_found_and_recovers() {
     a_guest_without_room_is_found_and_recovers("ext4");
+}
+
+#[test]
+fn a_btrfs_without_room_is_found_and_recovers() {
+    a_guest_without_room_is_found_and_recovers("btrfs");
 }

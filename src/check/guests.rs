@@ -1,22 +1,22 @@
 //! Whether the filesystems of mounted volumes still work: one that could not write when the pool was full
 //! has given up, until it is mounted anew.
 
-use rustix::io::Errno;
+use std::io;
+
+use nix::errno::Errno;
 
 use crate::check::scan::Scanned;
 use crate::check::{Finding, Kind};
 use crate::error::show_path;
-use crate::guest::proof;
+use crate::guest::{has_given_up, is_end, proof};
 use crate::pool::Place;
 use crate::sys::loopdev::Attached;
 use crate::sys::mountinfo::MountEntry;
 use crate::usage::Usage;
 
-/// Tries each that is mounted writable, by writing back what its root directory is known by.
+/// Tries each that is mounted writable.
 ///
-/// An XFS that has shut down and an ext4 that has aborted its journal answer with EIO, a btrfs that went
-/// read-only with EROFS.  Nothing is written where nothing has changed.  Linux 6.1.176
-/// answers for an ext4 as if nothing were wrong; it has noted the error all the same.
+/// Linux 6.1.176 answers for an ext4 as if nothing were wrong; it has noted the error all the same.
 #[must_use]
 pub fn try_all(scanned: &Scanned, usage: &Usage) -> Vec<Finding> {
     let volumes = scanned
@@ -45,15 +45,13 @@ pub fn try_all(scanned: &Scanned, usage: &Usage) -> Vec<Finding> {
 
 /// The error of a filesystem that has given up, in words.
 fn try_one(entry: &MountEntry, device: &Attached) -> Option<String> {
-    let errno = match proof::open(entry, device) {
-        Ok(root) => rustix::fs::fsync(root).err()?,
+    let why = match proof::open(entry, device) {
+        Ok(root) => has_given_up(root, &entry.fstype)?,
         // An XFS that has shut down does not even open its root.
-        Err(error) => Errno::from_raw_os_error(error.errno()?),
+        Err(error) => Some(io::Error::from_raw_os_error(error.errno()?)).filter(is_end)?,
     };
-    let words = nix::errno::Errno::from_raw(errno.raw_os_error()).desc();
-    [Errno::IO, Errno::ROFS]
-        .contains(&errno)
-        .then(|| format!("has given up ({words})"))
+    let words = Errno::from_raw(why.raw_os_error()?).desc();
+    Some(format!("has given up ({words})"))
 }
 
 /// What an ext4 has noted in its superblock, until an fsck (fs/ext4/sysfs.c, `errors_count`).

@@ -6,12 +6,14 @@ pub mod proof;
 pub mod xfs;
 
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::StatVfsMountFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, WRITE_BACK_GUEST};
 use crate::plan::Observer;
 use crate::record::Consistency;
 use crate::size::{MIB, Size};
@@ -267,13 +269,38 @@ impl fmt::Display for Fs {
     }
 }
 
+/// Why a mounted filesystem takes no writes any more, as after one that its pool had no room for.
+///
+/// An XFS that has shut down and an ext4 that has aborted its journal answer an fsync of the root
+/// directory with EIO or EROFS; nothing is written where nothing has changed.  A btrfs that has given up
+/// is read-only, does not look at what has not changed, and says it of a commit, of which there is nothing
+/// to do in one that was made read-only by somebody.
+pub fn has_given_up(root: impl AsFd, fstype: &str) -> Option<io::Error> {
+    let why = match rustix::fs::fsync(&root) {
+        Err(errno) => io::Error::from(errno),
+        Ok(()) if fstype == "btrfs" && is_read_only(&root) => ioctl::btrfs_sync(&root).err()?,
+        Ok(()) => return None,
+    };
+    is_end(&why).then_some(why)
+}
+
+/// Whether an error says that a filesystem has given up.
+pub fn is_end(why: &io::Error) -> bool {
+    matches!(why.raw_os_error(), Some(libc::EIO | libc::EROFS))
+}
+
+fn is_read_only(root: impl AsFd) -> bool {
+    let flags = rustix::fs::fstatvfs(root).map(|stat| stat.f_flag);
+    flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY))
+}
+
 /// Lets a mounted guest write everything back, before it is asked to by somebody who must not fail.
 ///
 /// The kernel keeps a failure of writing back until somebody asks (`errseq_t`; fs/sync.c, syncfs(2)): so
 /// the first one to ask may be told of what went wrong long ago, as when the pool was full.  What fails
 /// twice fails now.
 pub fn write_back(root: impl AsFd, name: &str, observer: &dyn Observer) -> Result<()> {
-    let sync = || rustix::fs::syncfs(&root).doing("write back", name);
+    let sync = || rustix::fs::syncfs(&root).doing(WRITE_BACK_GUEST, name);
     if sync().is_ok() {
         return Ok(());
     }

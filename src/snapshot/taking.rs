@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, WRITE_BACK_GUEST};
 use crate::guest::write_back;
 use crate::image::{NewImage, attach_for_us};
 use crate::plan::Observer;
@@ -69,7 +69,7 @@ impl<'a> Taking<'a> {
     pub fn sync(&self) -> Result<()> {
         match self.way {
             Way::Frozen { root, .. } => {
-                rustix::fs::syncfs(root).doing("write back", &self.source.name)
+                rustix::fs::syncfs(root).doing(WRITE_BACK_GUEST, &self.source.name)
             }
             _ => Ok(()),
         }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::error::{Context, Error, Result};
-use crate::guest::proof;
+use crate::error::{Context, Error, Result, WRITE_BACK_GUEST};
+use crate::guest::{has_given_up, proof};
 use crate::plan::Step;
 use crate::record::Consistency;
 use crate::snapshot::Source;
@@ -125,7 +125,12 @@ fn choose_attached(source: &Source<'_>, usage: &Usage, device: &Attached) -> Res
         });
     };
     if first.is_filesystem_read_only() {
-        return Ok(Way::Unused { device: None });
+        // One that has become so by itself has lost what it had not written yet.
+        let root = open_one(&mounts, device).ok().map(|(_, root)| root);
+        return match root.and_then(|root| has_given_up(root, &first.fstype)) {
+            Some(why) => Err(Error::io(WRITE_BACK_GUEST, &source.name, why)),
+            None => Ok(Way::Unused { device: None }),
+        };
     }
     let (entry, root) = open_one(&mounts, device)?;
     Ok(Way::Frozen {

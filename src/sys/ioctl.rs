@@ -167,6 +167,12 @@ pub fn set_inode_flags(file: impl AsFd, mut flags: u32) -> io::Result<()> {
     ioctl_ptr(file, ioctl::FS_IOC_SETFLAGS, &raw mut flags).map(drop)
 }
 
+/// `BTRFS_IOC_SYNC`: commits what a btrfs has not written yet; unlike syncfs(2), also asked of one that
+/// has become read-only.  `EROFS`: it has given up (fs/btrfs/inode.c, `btrfs_start_delalloc_roots`).
+pub fn btrfs_sync(fd: impl AsFd) -> io::Result<()> {
+    ioctl_int(fd, ioctl::BTRFS_IOC_SYNC, 0).map(drop)
+}
+
 /// `BTRFS_IOC_FS_INFO`: how many devices a mounted btrfs has.
 pub fn btrfs_fs_info(fd: impl AsFd) -> io::Result<btrfs_ioctl_fs_info_args> {
     // SAFETY: integers and byte arrays only.
