@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Statx, StatxFlags};
 use serde::Serialize;
 
-use crate::error::{Context, Result, show_path};
+use crate::error::{Context, Result, lossy, show_path};
 use crate::sys::beneath;
 
 /// What has become of a path.
@@ -24,23 +24,28 @@ pub enum Change {
     /// It is new.
     Added {
         /// Its path from the root.
+        #[serde(serialize_with = "lossy")]
         path: PathBuf,
     },
     /// It is gone.
     Removed {
         /// Its path from the root.
+        #[serde(serialize_with = "lossy")]
         path: PathBuf,
     },
     /// Its content, or what is known of it, is another.
     Modified {
         /// Its path from the root.
+        #[serde(serialize_with = "lossy")]
         path: PathBuf,
     },
     /// It has another name.
     Renamed {
         /// The name that it had.
+        #[serde(serialize_with = "lossy")]
         path: PathBuf,
         /// The name that it has.
+        #[serde(serialize_with = "lossy")]
         to: PathBuf,
     },
 }

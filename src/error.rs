@@ -444,6 +444,14 @@ pub fn show_path(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 
+/// The same in JSON, which is Unicode: what is not becomes U+FFFD.
+///
+/// # Errors
+/// None of its own: a path alone fails where it is no Unicode.
+pub fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
 /// Says what was tried, on what, when a system call fails.
 pub trait Context<T> {
     /// `action` is a verb in the infinitive, such as `open`; `on` a path or a name.

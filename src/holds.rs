@@ -38,6 +38,13 @@ fn until(hold: &Value) -> Option<Timestamp> {
     hold.get("until")?.as_str()?.parse().ok()
 }
 
+/// The holds that are not over, as they are shown: each with its end.
+pub fn shown(record: &Record) -> BTreeMap<String, Option<Timestamp>> {
+    active(record, crate::time::now())
+        .map(|(tag, until)| (tag.to_owned(), until))
+        .collect()
+}
+
 /// The holds that are not over, each with its end.
 pub fn active(record: &Record, now: Timestamp) -> impl Iterator<Item = (&str, Option<Timestamp>)> {
     active_of(&record.holds, now)

@@ -135,7 +135,8 @@ impl Output {
             return self.lines(&lines);
         }
         let steps = steps.iter().map(|step| {
-            let mut value = serde_json::to_value(step).unwrap_or_default();
+            // A path that is no Unicode is known by the text alone.
+            let mut value = serde_json::to_value(step).unwrap_or_else(|_| serde_json::json!({}));
             if let Some(object) = value.as_object_mut() {
                 object.insert("text".into(), step.to_string().into());
             }

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, Stat};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Result, lossy};
 use crate::holds;
 use crate::index::{Index, Trashed, Volume};
 use crate::name::Name;
@@ -60,6 +60,7 @@ pub struct VolumeReport {
     /// What was set of it.
     pub properties: BTreeMap<String, String>,
     /// Its image's path.
+    #[serde(serialize_with = "lossy")]
     pub image: PathBuf,
     /// How many snapshots it has.
     pub snapshot_count: usize,
@@ -110,6 +111,7 @@ pub struct SnapshotReport {
     /// Where it is viewed.
     pub mountpoints: Vec<String>,
     /// Its image's path.
+    #[serde(serialize_with = "lossy")]
     pub image: PathBuf,
 }
 
@@ -250,9 +252,7 @@ impl<'p> Reporter<'p> {
             frozen_us: record.frozen_us,
             extents: record.extents,
             properties: record.properties.clone(),
-            holds: holds::active(record, crate::time::now())
-                .map(|(tag, until)| (tag.to_owned(), until))
-                .collect(),
+            holds: holds::shown(record),
             device: seen.device.as_ref().map(Attached::path),
             mountpoints: seen.dirs,
             image,

@@ -68,10 +68,17 @@ impl<'p> Resize<'p> {
         let place = Place::volume(name);
         let image = Image::open(pool, &place)?;
         let old = pool.look_at(&place)?.len();
+        let record = image.record();
+        // What +SIZE and -SIZE are from: typed again, they finish what was begun.
+        let from = if record.properties.contains_key(RESIZING) {
+            record.size
+        } else {
+            old
+        };
         let resize = Self {
             pool,
-            fs: image.record().fs.clone(),
-            new: wanted(pool, &place, amount, old)?,
+            fs: record.fs.clone(),
+            new: wanted(pool, &place, amount, from)?,
             place,
             image,
             old,
@@ -128,8 +135,8 @@ impl<'p> Resize<'p> {
                 format!("{} shrinks only while it is not mounted", self.fs),
                 format!("'lovol umount {}' first", self.place.target()),
             ),
-            Shrinks::Unmounted => self.must_be_unused(),
-            Shrinks::Mounted => Ok(()),
+            Shrinks::Unmounted => self.must_be_unused().and_then(|()| self.must_be_closed()),
+            Shrinks::Mounted => self.must_be_closed(),
         }
     }
 
@@ -271,8 +278,18 @@ impl<'p> Resize<'p> {
     fn shrink(&self, observer: &dyn Observer) -> Result<(), Failed> {
         observer.begin(&self.filesystem_step());
         self.shrink_filesystem(observer)?;
+        // Somebody may have attached it, or begun to read it, while that took its time.
+        self.must_be_closed().map_err(Failed::Late)?;
         observer.begin(&self.image_step());
         self.size_image(self.new).map_err(Failed::Late)
+    }
+
+    /// What is not on a device is open to nobody: its end is about to be cut off.
+    fn must_be_closed(&self) -> Result<()> {
+        if self.image.device()?.is_some() {
+            return Ok(());
+        }
+        self.image.must_be_closed()
     }
 
     fn shrink_filesystem(&self, observer: &dyn Observer) -> Result<(), Failed> {
@@ -291,7 +308,7 @@ impl<'p> Resize<'p> {
         self.image
             .must_not_be_used_unseen()
             .map_err(Failed::Early)?;
-        if let Some(device) = self.image.attached_to().map_err(Failed::Early)? {
+        if let Some(device) = self.image.device().map_err(Failed::Early)? {
             return resize_ext4(&device.path(), self.new);
         }
         let file = self.open_file().map_err(Failed::Early)?;

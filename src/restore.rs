@@ -188,7 +188,15 @@ impl<'p> Restore<'p> {
             &self.name,
             RenameFlags::NOREPLACE,
         )
-        .doing("name", &self.to)
+        .doing("name", &self.to)?;
+        // Both directories: one in which it is no more would take it away again after a power cut.
+        let named = rustix::fs::fsync(&self.dir).and_then(|()| rustix::fs::fsync(&staging.inner));
+        named
+            .doing("write back", &self.to)
+            .map_err(|why| Error::Partly {
+                done: format!("{shown} is restored, but may be gone after a power cut"),
+                why: Box::new(why),
+            })
     }
 }
 

@@ -89,6 +89,11 @@ impl<'p> Rollback<'p> {
         Ok(steps)
     }
 
+    /// Fails where somebody uses the volume.
+    pub fn must_be_possible(&self) -> Result<()> {
+        self.must_be_unused(&self.pool.index()?)
+    }
+
     /// Rolls it back, and returns the name of what it was.  Nobody may use it.
     pub fn carry_out(&self, claimed: &Claimed, observer: &dyn Observer) -> Result<SnapshotName> {
         let lock = Lock::of_image(self.pool, &Place::volume(&self.volume))?;

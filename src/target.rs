@@ -139,7 +139,13 @@ enum Behind {
 
 fn find_path(path: &Path) -> Result<Behind> {
     let path = path.canonicalize().doing("find", path)?;
-    let metadata = std::fs::metadata(&path).doing("look at", &path)?;
+    let metadata = match std::fs::metadata(&path) {
+        // Not even the root of an XFS that has shut down can be looked at.
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+            return mounted_at(&path).map(Behind::Device);
+        }
+        metadata => metadata.doing("look at", &path)?,
+    };
     if metadata.is_dir() {
         return mounted_at(&path).map(Behind::Device);
     }

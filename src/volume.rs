@@ -127,15 +127,24 @@ pub fn current_record(file: &File, record: &Record) -> Result<Record> {
     Ok(record)
 }
 
-/// Saves what [`current_record`] has found.
-pub fn remember(edit: &mut Edit<'_>, name: &Name, file: &File, record: &Record) -> Result<()> {
+/// Saves what [`current_record`] has found of the guest, and nothing else of `found`: properties may
+/// have changed since that was read, as setting them does not wait for the volume.
+pub fn remember(edit: &mut Edit<'_>, name: &Name, file: &File, found: &Record) -> Result<()> {
     let volume = edit.index.volume_mut(name)?;
-    if volume.record != *record {
-        record
-            .write(file)
-            .doing("write the record of", name.as_str())?;
-        volume.record = record.clone();
+    if volume.record.fs != Fs::None || found.fs == Fs::None {
+        return Ok(());
     }
+    let record = Record {
+        fs: found.fs.clone(),
+        sector: found.sector,
+        fs_uuid: found.fs_uuid.clone(),
+        label: found.label.clone(),
+        ..volume.record.clone()
+    };
+    record
+        .write(file)
+        .doing("write the record of", name.as_str())?;
+    volume.record = record;
     Ok(())
 }
 

@@ -79,6 +79,27 @@ fn names_that_are_none_are_refused() {
 }
 
 #[test]
+fn a_path_of_any_bytes_is_worked_on_and_shown_as_far_as_json_can() {
+    let pool = TestPool::new();
+    let odd = OsStr::from_bytes(b"od\xffd");
+    let shown = "od\u{fffd}d";
+    pool.mounted("home", "64M --fs ext4");
+    pool.sh("touch $TEMP/home/$'od\\xffd'; lovol snapshot home@a; rm $TEMP/home/od*");
+    let diff = pool.lovol("diff home@a home -J").json();
+    assert_eq!(diff["changes"][0]["path"], shown);
+    let source = OsStr::from_bytes(b"home@a:od\xffd");
+    let steps = pool.lovol("restore -n -J").arg(source).arg(odd).json();
+    assert!(
+        steps["plan"][0]["text"].as_str().unwrap().contains("od"),
+        "{steps}"
+    );
+    let restored = pool.lovol("restore -J").arg(source).arg(odd).json();
+    let path = restored["restored"][0]["path"].as_str().unwrap();
+    assert!(path.ends_with(shown), "{path}");
+    assert!(pool.temp().join(odd).exists());
+}
+
+#[test]
 fn a_terminal_is_told_nothing_that_it_would_obey() {
     let pool = TestPool::new();
     let said = pool.sh(r#"for verb in "" create snapshot "list --"; do

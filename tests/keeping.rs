@@ -12,7 +12,13 @@ fn pool() -> TestPool {
 fn a_held_snapshot_stays() {
     let pool = pool();
     pool.lovol("hold home@a home@b").ok("");
-    pool.lovol("hold home@a --tag backup --until 30d").ok("");
+    let held = pool.lovol("hold home@a --tag backup --until 30d -J").json();
+    let shown = pool.lovol("list -a -J").json();
+    assert_eq!(
+        held["holds"][0]["holds"],
+        shown["volumes"][0]["snapshots"][0]["holds"]
+    );
+    assert!(held["holds"][0]["holds"]["user"].is_null(), "{held}");
     let shown = pool.lovol("show home@a").ok_any();
     assert!(shown.contains("backup until 20"), "{shown}");
     assert!(shown.contains(", user"), "{shown}");
@@ -51,6 +57,24 @@ fn a_held_snapshot_stays() {
     pool.lovol("hold home@b --until whenever")
         .fails(2, "is not like 30d");
     pool.lovol("check").ok("");
+}
+
+#[test]
+fn only_what_can_be_there_is_taken_away() {
+    let pool = pool();
+    ensure_unchanged(&pool, || {
+        for words in [
+            "set rollback-to=",
+            "set keep=",
+            "set user:a=",
+            "set home reserve=",
+            "set home nothing=",
+        ] {
+            pool.lovol(words).fails(2, "there is no such property");
+        }
+    });
+    pool.lovol("set reserve= ").ok("");
+    pool.lovol("set home keep= rollback-to= user:a=").ok("");
 }
 
 #[test]

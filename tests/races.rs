@@ -171,6 +171,29 @@ fn what_is_mounted_over_a_btrfs_is_not_taken_for_it() {
 }
 
 #[test]
+fn what_is_set_while_a_snapshot_is_taken_stays_set() {
+    let pool = TestPool::new();
+    pool.lovol("create home 64M --fs ext4").ok_any();
+    pool.sh("lovol snapshot home@a; lovol rollback --next-mount home@a; lovol set home user:a=1");
+    // Its image is there, and has no name yet: after the volume's lock and that of a loop device, it
+    // takes the pool's.
+    let options = "-e trace=flock -e inject=flock:delay_enter=3000000:when=3";
+    let log = pool.temp().join("strace");
+    let snapshot = pool.lovol("snapshot home@b").strace(log, options).start();
+    // flock(2)
+    wait_until_delayed(&snapshot, &["73"]);
+    pool.sh("lovol protect home; lovol set home keep=7d user:a=2 rollback-to=");
+    snapshot.finish().expect_success();
+    let shown = pool.lovol("show home -J").json();
+    let properties = &shown["volumes"][0]["properties"];
+    assert_eq!(
+        *properties,
+        serde_json::json!({"keep": "7d", "protect": "on", "user:a": "2"})
+    );
+    pool.lovol("check").ok("");
+}
+
+#[test]
 fn what_replaces_a_volume_is_used_only_when_the_index_names_it() {
     let pool = TestPool::new();
     pool.lovol("create a 1M --fs none").ok_any();

@@ -142,19 +142,47 @@ fn btrfs_shrinks_while_it_is_mounted() {
     pool.lovol("check").ok("");
 }
 
+/// Killed at the ioctl that makes the filesystem larger, and with it all that is done after.
+#[track_caller]
+fn kill_between_image_and_filesystem(pool: &TestPool, words: &str, mib: u64) {
+    let log = pool.temp().join("strace");
+    let kill = "-e trace=ioctl -e inject=ioctl:signal=KILL:when=";
+    let killed = (1..200).any(|nth| {
+        let command = pool.lovol(words);
+        command.strace(&log, &format!("{kill}{nth}")).finish();
+        sizes(pool, "home").0 == mib
+    });
+    assert!(killed);
+}
+
+#[test]
+fn a_relative_size_typed_again_finishes_what_was_begun() {
+    let pool = TestPool::new();
+    pool.mounted("home", "300M");
+    kill_between_image_and_filesystem(&pool, "resize home +212M", 512);
+    pool.lovol("resize home +212M").ok("home has 512M now\n");
+    assert_eq!(sizes(&pool, "home"), (512, 512, "null".into()));
+    pool.lovol("check").ok("");
+}
+
+#[test]
+fn what_somebody_reads_is_not_shrunk_beneath_him() {
+    let pool = TestPool::new();
+    pool.lovol("create home 256M --fs ext4").ok_any();
+    let reader = std::fs::File::open(pool.image("home")).unwrap();
+    ensure_unchanged(&pool, || {
+        pool.lovol("resize home 128M")
+            .fails(1, "volume home is in use")
+    });
+    drop(reader);
+    pool.lovol("resize home 128M").ok_any();
+}
+
 #[test]
 fn a_resize_that_was_not_finished_is_named_and_finished() {
     let pool = TestPool::new();
     pool.mounted("home", "300M");
-    // Killed at the ioctl that makes the filesystem larger, and with it all that is done after.
-    let log = pool.temp().join("strace");
-    let kill = "-e trace=ioctl -e inject=ioctl:signal=KILL:when=";
-    let killed = (1..200).any(|nth| {
-        let command = pool.lovol("resize home 512M");
-        command.strace(&log, &format!("{kill}{nth}")).finish();
-        pool.image("home").metadata().unwrap().len() == 512 << 20
-    });
-    assert!(killed);
+    kill_between_image_and_filesystem(&pool, "resize home 512M", 512);
     let found = pool.lovol("check").finish();
     assert!(
         found

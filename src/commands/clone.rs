@@ -115,7 +115,7 @@ impl Clone {
         clone.sweep();
         let taken = clone.make(context.observer(), context.wait())?;
         let value = json!({
-            "image": to,
+            "image": to.to_string_lossy(),
             "size": taken.size,
             "created": taken.at,
             "consistency": taken.consistency,

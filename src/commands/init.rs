@@ -117,9 +117,11 @@ impl Init {
         }
         let size = on_image::grow(dir, by, context.observer())?;
         let lines = [format!("{} has {size} now", dir.display())];
-        context
-            .output
-            .result(&lines, "pools", &[json!({"dir": dir, "size": size.0})])
+        context.output.result(
+            &lines,
+            "pools",
+            &[json!({"dir": dir.to_string_lossy(), "size": size.0})],
+        )
     }
 }
 
@@ -141,7 +143,7 @@ fn show(
     if let Some(line) = fstab {
         lines.push(format!("fstab line:  {line}"));
     }
-    let value = json!({"dir": dir, "filesystem": abilities, "fstab": fstab});
+    let value = json!({"dir": dir.to_string_lossy(), "filesystem": abilities, "fstab": fstab});
     context.output.result(&lines, "pools", &[value])
 }
 

@@ -89,16 +89,20 @@ impl Prune {
         } else {
             Vec::new()
         };
+        let is_any = verdicts.iter().any(Verdict::goes) || !trash.is_empty();
+        let doubt = prune::doubt(&pool).filter(|_| is_any && !context.globals.yes);
+        let doubt = doubt.map(|why| {
+            Error::refused("nothing is pruned", why)
+                .with_hint("if the clock is right, run it again; -y says so at once")
+        });
         if context.globals.dry_run {
             show(&verdicts, &trash, context)?;
+            failures.extend(doubt);
             return failed(failures, false, context);
         }
-        let doubt = prune::doubt(&pool).filter(|_| !context.globals.yes);
         prune::note(&pool)?;
-        let is_any = verdicts.iter().any(Verdict::goes) || !trash.is_empty();
-        if let Some(why) = doubt.filter(|_| is_any) {
-            return Err(Error::refused("nothing is pruned", why)
-                .with_hint("if the clock is right, run it again; -y says so at once"));
+        if let Some(doubt) = doubt {
+            return Err(doubt);
         }
         let pruned = prune::carry_out(&pool, &verdicts, &trash, context.observer());
         let mut lines: Vec<String> = pruned.snapshots.iter().map(ToString::to_string).collect();

@@ -46,7 +46,7 @@ impl Release {
         }
         let values = for_each(&places, "released", Place::target, |place| {
             let record = holds::release(&pool, place, &self.tag)?;
-            Ok(json!({"name": place.target(), "holds": record.holds}))
+            Ok(json!({"name": place.target(), "holds": holds::shown(&record)}))
         })?;
         context.output.result(&[], "holds", &values)
     }

@@ -3,13 +3,16 @@
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::default_pool;
 use crate::commands::{Context, require_root, target_parser};
 use crate::complete::{Which, images};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
+use crate::fstab;
 use crate::name::{Name, SnapshotName};
 use crate::plan::Observer;
-use crate::pool::Place;
+use crate::pool::{Place, Pool};
 use crate::rename;
+use crate::spec::Spec;
 use crate::target::{self, Target};
 
 /// Give a volume or snapshot another name
@@ -52,7 +55,7 @@ impl Rename {
             return Ok(());
         }
         rename.carry_out(&pool, context.observer())?;
-        self.warn_of_fstab(context);
+        warn_of_fstab(&pool, &rename, context);
         context.output.result(
             std::slice::from_ref(&new),
             "renamed",
@@ -83,21 +86,32 @@ impl Rename {
             )),
         }
     }
+}
 
-    fn warn_of_fstab(&self, context: &Context<'_>) {
-        let Target::Volume(name) = &self.target else {
-            return;
+/// The next 'mount -a', or the next boot, would not find it.
+fn warn_of_fstab(pool: &Pool, rename: &rename::Rename, context: &Context<'_>) {
+    let fstab = std::fs::read("/etc/fstab").unwrap_or_default();
+    for entry in fstab::parse(&fstab) {
+        let Ok(spec) = Spec::parse(&entry.spec) else {
+            continue;
         };
-        let path = context.globals.pool.join(Place::volume(name).path());
-        let fstab = std::fs::read_to_string("/etc/fstab").unwrap_or_default();
-        if fstab
-            .lines()
-            .any(|line| line.split_whitespace().next() == path.to_str())
-        {
+        let dir = spec.pool.unwrap_or_else(default_pool);
+        let is_of_pool = dir.canonicalize().is_ok_and(|dir| dir == pool.path());
+        if is_of_pool && is_renamed(rename, &spec.place) {
             context.output.warn(&format!(
-                "/etc/fstab names {}, which is another path now",
-                path.display()
+                "line {} of /etc/fstab names {}, which is gone now",
+                entry.line,
+                printable(&entry.spec.to_string_lossy())
             ));
         }
+    }
+}
+
+fn is_renamed(rename: &rename::Rename, place: &Place) -> bool {
+    match (rename, place) {
+        (rename::Rename::Volume(from, _), Place::Volume(name)) => name == from,
+        (rename::Rename::Volume(from, _), Place::Snapshot(name)) => name.volume == *from,
+        (rename::Rename::Snapshot(from, _), Place::Snapshot(name)) => name == from,
+        _ => false,
     }
 }

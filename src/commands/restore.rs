@@ -50,7 +50,7 @@ impl RestoreFile {
         }
         restore.carry_out(context.observer())?;
         let to = restore.to();
-        let value = json!({"path": to});
+        let value = json!({"path": to.to_string_lossy()});
         context
             .output
             .result(&[to.display().to_string()], "restored", &[value])

@@ -100,6 +100,7 @@ impl RollBack {
             }]);
         }
         if !self.remount {
+            rollback.must_be_possible()?;
             return rollback.plan();
         }
         let (mut steps, after) = Again::plan(pool, &Place::volume(volume))?;

@@ -51,7 +51,7 @@ impl Set {
         }
         let pool = context.pool_for_change()?;
         let Some(target) = target else {
-            let changes = parse(pairs, settings::parse)?;
+            let changes = parse(pairs, settings::is_known, settings::parse)?;
             if context.shows_or_begins(&steps("the pool", &changes))? {
                 return Ok(());
             }
@@ -62,7 +62,9 @@ impl Set {
         let index = pool.index()?;
         let place = target::find_image(&target, &pool, &index)?;
         place.record_in(&index)?;
-        let changes = parse(pairs, |key, value| parse_for(&place, key, value))?;
+        let changes = parse(pairs, is_property, |key, value| {
+            parse_for(&place, key, value)
+        })?;
         if context.shows_or_begins(&steps(&place.target(), &changes))? {
             return Ok(());
         }
@@ -76,6 +78,7 @@ const TYPE: &str = "lovol set TARGET KEY=VALUE";
 
 fn parse(
     pairs: &[String],
+    is_known: impl Fn(&str) -> bool,
     parse_value: impl Fn(&str, &str) -> Result<String, String>,
 ) -> Result<Changes> {
     let mut changes = Changes::new();
@@ -85,7 +88,7 @@ fn parse(
             return Err(wrong("it is not KEY=VALUE".into()));
         };
         let value = match value {
-            "" if !may_be_taken_away(key) => {
+            "" if !is_known(key) => {
                 return Err(wrong(
                     "it is not to be taken away, or there is no such property".into(),
                 ));
@@ -100,12 +103,11 @@ fn parse(
     Ok(changes)
 }
 
-/// A property or setting that a person can set, or what `rollback --next-mount` has noted.
-fn may_be_taken_away(key: &str) -> bool {
+/// A property that a person can set, or what `rollback --next-mount` has noted.
+fn is_property(key: &str) -> bool {
     key.starts_with(properties::USER)
         || properties::NAMES.contains(&key)
         || key == properties::ROLLBACK_TO
-        || settings::is_known(key)
 }
 
 /// What lovol itself acts on belongs to volumes.

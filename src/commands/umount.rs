@@ -69,7 +69,7 @@ impl Mounted {
         let all = Image::open(pool, &place)?.mount_dirs();
         let dirs = match target {
             Target::Path(path) => match path.canonicalize() {
-                Ok(path) if path.is_dir() => vec![path],
+                Ok(path) if all.contains(&path) || path.is_dir() => vec![path],
                 _ => all,
             },
             _ => all,

@@ -4,6 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde_json::json;
 
 use crate::check::thaw::thaw;
 use crate::commands::{Context, require_root};
@@ -97,8 +98,9 @@ fn look(mut pool: Pool, state: &mut State, context: &Context<'_>) -> Result<()> 
             Err(error) => context.output.error(&error),
         }
     }
+    // Noted at once: whatever fails below, it has been said.
+    let before = state.last.replace(level);
     if level < Level::Low {
-        state.last = Some(level);
         return Ok(());
     }
     let trims = state.in_vain.is_none_or(|at| at.elapsed() > PAUSE);
@@ -108,7 +110,7 @@ fn look(mut pool: Pool, state: &mut State, context: &Context<'_>) -> Result<()> 
         state.in_vain = (freed == 0).then(Instant::now);
     }
     let (level, free) = watch::look(&pool)?;
-    if level == Level::Low && Some(level) != state.last {
+    if level == Level::Low && Some(level) != before {
         context.observer().warn(&format!(
             "that was not enough, {free} are free: 'lovol purge --all' and 'lovol df --plan-free 5G' may help"
         ));
@@ -130,7 +132,8 @@ fn show(pool: &Pool, level: Level, free: Size, context: &Context<'_>) -> Result<
         let then = then.iter();
         lines.extend(then.map(|what| format!("would {what} if there is not enough then")));
     }
-    context.output.lines(&lines)
+    let value = json!({"free": free, "level": level.to_string(), "steps": lines[1..]});
+    context.output.result(&lines, "plan", &[value])
 }
 
 /// The admin's, which may take as long as it likes.

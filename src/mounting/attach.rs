@@ -10,11 +10,28 @@ use crate::sys::loopdev::{self, Attached};
 impl Image<'_> {
     /// What attaching does; nothing where it is attached already.
     pub fn plan_attach(&self) -> Result<Vec<Step>> {
-        let is_attached = self.device()?.is_some_and(|device| !device.autoclear);
+        let is_attached = self.lasting_device()?.is_some();
         Ok(if is_attached {
             Vec::new()
         } else {
             vec![self.attach_step()]
+        })
+    }
+
+    /// The device that it is attached to; fails where it is one of a mount.
+    fn lasting_device(&self) -> Result<Option<&Attached>> {
+        let device = self.device()?;
+        let Some(of_mount) = device.filter(|device| device.autoclear) else {
+            return Ok(device);
+        };
+        let reference = self.record.uuid.to_string();
+        Err(Error::InUse {
+            what: self.place.to_string(),
+            by: self.usage.of_image(self.id, Some(&reference)),
+            hint: Some(format!(
+                "its device, {}, goes away with its last mount",
+                of_mount.path().display()
+            )),
         })
     }
 
@@ -27,19 +44,7 @@ impl Image<'_> {
 
     /// Binds it to a device that stays, or finds the one that it is bound to.
     pub fn attach(&self, observer: &dyn Observer) -> Result<PathBuf> {
-        if let Some(device) = self.device()? {
-            if device.autoclear {
-                return Err(Error::InUse {
-                    what: self.place.to_string(),
-                    by: self
-                        .usage
-                        .of_image(self.id, Some(&self.record.uuid.to_string())),
-                    hint: Some(format!(
-                        "its device, {}, goes away with its last mount",
-                        device.path().display()
-                    )),
-                });
-            }
+        if let Some(device) = self.lasting_device()? {
             return Ok(device.path());
         }
         observer.begin(&self.attach_step());
@@ -65,11 +70,14 @@ impl Image<'_> {
 
     /// Frees its devices, and waits until that is true.
     pub fn detach(&self, observer: &dyn Observer) -> Result<()> {
+        let mut done = Vec::new();
         for device in self.detachable()? {
+            let path = device.path();
             observer.begin(&Step::Detach {
-                device: device.path(),
+                device: path.clone(),
             });
-            loopdev::detach(device)?;
+            loopdev::detach(device).map_err(|why| after_detaching(&done, why))?;
+            done.push(path.display().to_string());
         }
         Ok(())
     }
@@ -99,5 +107,16 @@ impl Image<'_> {
             }
         }
         Ok(devices)
+    }
+}
+
+/// The error, with what was done before it.
+fn after_detaching(done: &[String], why: Error) -> Error {
+    if done.is_empty() {
+        return why;
+    }
+    Error::Partly {
+        done: format!("{} was detached", done.join(", ")),
+        why: Box::new(why),
     }
 }

@@ -82,6 +82,11 @@ impl Image<'_> {
         }))
     }
 
+    /// Fails where anything has the image open, a device of its own included.
+    pub fn must_be_closed(&self) -> Result<()> {
+        self.lock.must_be_alone(&self.place.to_string())
+    }
+
     /// Fails where a program uses an image that is not mounted, a virtual machine for example: what it
     /// knows of the filesystem would be wrong.
     pub fn must_not_be_used_unseen(&self) -> Result<()> {

@@ -82,13 +82,8 @@ impl<'p> Image<'p> {
         &self.record
     }
 
-    /// The device that it is attached to, if it is.
-    pub fn attached_to(&self) -> Result<Option<&Attached>> {
-        self.device()
-    }
-
-    /// The device that it is bound to, if it is.
-    fn device(&self) -> Result<Option<&Attached>> {
+    /// The device that it was bound to when this was opened, if it was.
+    pub fn device(&self) -> Result<Option<&Attached>> {
         let is_snapshot = self.place.is_snapshot();
         let devices: Vec<&Attached> = self.usage.devices_of(self.id).collect();
         for device in &devices {

@@ -91,6 +91,12 @@ impl Lock {
     pub fn lease(&self, what: &str) -> Result<()> {
         lease(&self.0, what)
     }
+
+    /// Makes sure that nothing else has the locked image open at this moment.
+    pub fn must_be_alone(&self, what: &str) -> Result<()> {
+        self.lease(what)?;
+        ioctl::end_lease(&self.0).doing("end the lease of", what)
+    }
 }
 
 /// Makes sure that nothing else has the file of `file` open, and keeps it so until that is closed.
@@ -115,7 +121,7 @@ pub fn lease(file: &File, what: &str) -> Result<()> {
 
 fn is_looked_at_by_lovol(file: &File) -> bool {
     let users = FileId::of(file).map(holders::of_file).unwrap_or_default();
-    !users.is_empty() && users.iter().all(|user| user.starts_with("lovol"))
+    !users.is_empty() && users.iter().all(|user| user.starts_with("lovol, "))
 }
 
 fn in_use(file: &File, what: &str) -> Error {

@@ -217,6 +217,18 @@ pub fn write_lease(file: impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Ends a lease before `file` is closed.
+pub fn end_lease(file: impl AsFd) -> io::Result<()> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: F_SETLEASE takes a number and follows no pointer.
+    let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// Whether a write lease is still there (`F_GETLEASE`): it is taken away some time after somebody has
 /// opened the file (`/proc/sys/fs/lease-break-time`).
 pub fn has_write_lease(file: impl AsFd) -> bool {
@@ -241,8 +253,7 @@ pub fn is_nobody_writing(file: impl AsFd) -> io::Result<bool> {
             Err(error)
         };
     }
-    // SAFETY: as above.
-    unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
+    end_lease(file)?;
     Ok(true)
 }
 
