@@ -316,9 +316,7 @@ impl ToPath {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(&parent, flags, Mode::empty()).doing("open", &parent)?;
-        let device = attach_for_us(&file, true, None)?;
-        let (fs, signature) = Fs::recognise(&device.path())?;
-        device.close()?;
+        let (fs, signature) = Fs::recognise(Path::new(&beneath::fd_path_for_tools(&file)))?;
         let clone = Self {
             from: from.to_owned(),
             to: parent.join(name),

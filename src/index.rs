@@ -52,6 +52,9 @@ pub struct Volume {
     /// Its snapshots by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub snapshots: BTreeMap<Name, Record>,
+    /// What a newer version wrote.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 impl Volume {
@@ -60,6 +63,7 @@ impl Volume {
         Self {
             record,
             snapshots: BTreeMap::new(),
+            extra: Map::new(),
         }
     }
 

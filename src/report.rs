@@ -179,7 +179,9 @@ impl<'p> Reporter<'p> {
 
     /// A volume, with its snapshots where they are wanted.
     pub fn volume(&self, name: &Name, volume: &Volume, with_snapshots: bool) -> VolumeReport {
-        let Volume { record, snapshots } = volume;
+        let Volume {
+            record, snapshots, ..
+        } = volume;
         let place = Place::volume(name);
         let image = self.pool.full_path(&place);
         let stat = self.look(&place);

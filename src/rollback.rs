@@ -121,6 +121,9 @@ impl<'p> Rollback<'p> {
         let mut new = self.new_record(&index)?;
         let image = self.clone_snapshot(&new, observer)?;
         let consistency = self.look_at_live(&index)?;
+        // The pool is written back once more with its lock held, which is to be for a moment only.  An
+        // error is of somebody else's files: ours were synced one by one.
+        let _ = rustix::fs::syncfs(self.pool.dir());
 
         let mut edit = Edit::begin(self.pool)?;
         self.must_be_unused(&edit.index)?;

@@ -206,9 +206,7 @@ impl Adoption {
                 "'lovol clone' clones a volume; 'lovol check' says what the index does not name",
             ));
         }
-        let device = attach_for_us(&file, true, None)?;
-        let (fs, signature) = Fs::recognise(&device.path())?;
-        device.close()?;
+        let (fs, signature) = Fs::recognise(Path::new(&beneath::fd_path_for_tools(&file)))?;
         Ok(Self {
             name: name.clone(),
             path,
@@ -379,6 +377,9 @@ impl Moving<'_> {
         rustix::fs::renameat_with(CWD, path, &volumes, &file_name, RenameFlags::NOREPLACE)
             .doing("move", path)?;
         if self.pool.image_id(&Place::volume(name))? != self.id {
+            // It goes back to where it was.
+            let _ =
+                rustix::fs::renameat_with(&volumes, &file_name, CWD, path, RenameFlags::NOREPLACE);
             return Err(Error::refused(
                 format!("cannot move {}", path.display()),
                 "another file took its place meanwhile",

@@ -1,6 +1,7 @@
 //! Bad days inside the freeze: nothing stays frozen, and there is a whole snapshot or none.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -219,6 +220,38 @@ fn even_a_guest_that_was_unmounted_while_frozen_is_thawed_by_check() {
     let repair = home.pool.lovol("check --repair");
     home.with_own_markers(repair).ok("");
     home.writer.stop();
+}
+
+#[test]
+fn what_nobody_has_mounted_is_not_mounted_to_thaw_it() {
+    let pool = TestPool::new();
+    pool.lovol("create vm 64M --fs ext4").ok_any();
+    let device = pool.lovol("attach vm").ok_any();
+    // A lovol was killed that had frozen it; it was thawed by hand and unmounted, and is a machine's now.
+    let image = pool.image("vm").metadata().unwrap();
+    let note = serde_json::json!({
+        "pid": 1,
+        "loop_number": device.trim().trim_start_matches("/dev/loop").parse::<u32>().unwrap(),
+        "device": image.dev(),
+        "inode": image.ino(),
+        "fstype": "ext4",
+        "name": "vm",
+    });
+    let mut marker = vec![0; 4096];
+    // FROZEN
+    marker[..4].copy_from_slice(&2_u32.to_ne_bytes());
+    marker.extend(note.to_string().into_bytes());
+    let run = pool.dir("run");
+    fs::write(run.join("freeze-1-0"), marker).unwrap();
+    let machine = File::open(device.trim()).unwrap();
+    let before = pool.sh("sha1sum $POOL/volumes/vm.img");
+
+    pool.lovol("check --repair").with_markers_in(&run).ok("");
+
+    assert_eq!(fs::read_dir(&run).unwrap().count(), 0);
+    // Mounting it would have written to it.
+    assert_eq!(pool.sh("sha1sum $POOL/volumes/vm.img"), before);
+    drop(machine);
 }
 
 #[test]

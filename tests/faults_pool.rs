@@ -534,6 +534,49 @@ fn what_is_in_use_by_now_is_not_moved_to_finish_what_was_begun() {
 }
 
 #[test]
+fn what_cannot_be_finished_is_not_repaired_away() {
+    let pool = filled();
+    // Something lies where it is to be moved to.
+    pool.sh("cp --preserve=all $POOL/volumes/home.img $POOL/volumes/other.img");
+    let steps = serde_json::json!([
+        {"step": "move", "from": "volumes/home.img", "to": "volumes/other.img"},
+        {"step": "move", "from": "snapshots/home", "to": "snapshots/other"},
+        {"step": "rename-volume", "from": "home", "to": "other"},
+    ]);
+    leave_intent(&pool, &steps);
+    let said = pool.lovol("check --repair").finish();
+    assert_eq!(said.code(), Some(1), "{said}");
+    assert!(said.stdout.contains("has not finished"), "{said}");
+    pool.sh("rm $POOL/volumes/other.img");
+    pool.lovol("check --repair").ok("");
+    pool.lovol("list other --no-header -o name").ok("other\n");
+}
+
+#[test]
+fn what_takes_the_place_of_a_rolled_back_volume_is_not_called_what_it_was() {
+    let pool = filled();
+    // Killed before the exchange; by the time it is to be finished, somebody uses the volume.
+    let clone = pool.lovol("clone home@a -J new").json();
+    let uuid = clone["volumes"][0]["uuid"].as_str().unwrap();
+    let image = "snapshots/home/before-rollback-20260101T000000Z.img";
+    pool.sh(&format!("mv $POOL/volumes/new.img $POOL/{image}"));
+    let mut index: Value =
+        serde_json::from_slice(&fs::read(pool.path().join("index.json")).unwrap()).unwrap();
+    index["volumes"].as_object_mut().unwrap().remove("new");
+    fs::write(pool.path().join("index.json"), index.to_string()).unwrap();
+    leave_intent(
+        &pool,
+        &serde_json::json!([
+            {"step": "exchange", "path": "volumes/home.img", "with": image, "uuid": uuid},
+        ]),
+    );
+    pool.sh("mkdir $TEMP/m; mount -o loop $POOL/volumes/home.img $TEMP/m");
+    pool.lovol("check --repair").ok("");
+    assert!(!pool.path().join(image).exists());
+    pool.sh("umount $TEMP/m");
+}
+
+#[test]
 fn what_was_begun_is_finished_before_anything_is_looked_up() {
     let pool = filled();
     let id = "home@20260101T000000Z";

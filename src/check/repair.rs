@@ -1,6 +1,8 @@
 //! Repairing: thaw, finish, sweep, rebuild the index.  Images are read, never removed, and written only
 //! to finish a resize.
 
+use std::collections::BTreeMap;
+
 use crate::check::compare::with_index;
 use crate::check::scan::{Found, Scanned, scan};
 use crate::check::{Finding, Kind};
@@ -31,10 +33,7 @@ pub fn repair(pool: &Pool, observer: &dyn Observer) -> Result<Vec<Finding>> {
         observer.begin(&Step::RemoveDir { path: path.clone() });
         beneath::remove_dir(pool.dir(), path).doing("remove", pool.path().join(path))?;
     }
-    if with_index(pool, &scanned)
-        .iter()
-        .any(|finding| finding.kind.is_mendable() && finding.kind != Kind::Resizing)
-    {
+    if is_to_be_rebuilt(&with_index(pool, &scanned)) {
         rebuild(pool, lock, &scanned, observer)?;
     } else {
         drop(lock);
@@ -53,6 +52,14 @@ pub fn repair(pool: &Pool, observer: &dyn Observer) -> Result<Vec<Finding>> {
         }
     }
     super::check(pool)
+}
+
+/// What was begun and cannot be finished now stays in the index: one that is made of what lies there would
+/// take the half of it for the whole.
+fn is_to_be_rebuilt(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| {
+        finding.kind.is_mendable() && ![Kind::Unfinished, Kind::Resizing].contains(&finding.kind)
+    })
 }
 
 /// The volumes whose resize was not finished, and the sizes that they are to get.
@@ -89,12 +96,7 @@ pub fn plan(pool: &Pool) -> Result<Vec<Step>> {
     let scanned = scan(pool).doing("read", pool.path())?;
     let empty = scanned.empty.iter().cloned();
     steps.extend(empty.map(|path| Step::RemoveDir { path }));
-    let has_rest = with_index(pool, &scanned).iter().any(|finding| {
-        finding.kind.is_mendable()
-            && finding.kind != Kind::Unfinished
-            && finding.kind != Kind::Resizing
-    });
-    if has_rest {
+    if is_to_be_rebuilt(&with_index(pool, &scanned)) {
         let index = rebuilt(pool, &scanned)?;
         steps.push(step_of(&index));
     }
@@ -130,10 +132,16 @@ fn rebuild(pool: &Pool, lock: Lock, scanned: &Scanned, observer: &dyn Observer) 
 /// The index as the images say it should be.
 fn rebuilt(pool: &Pool, scanned: &Scanned) -> Result<Index> {
     let mut index = Index::new(pool.uuid());
+    let mut extras = BTreeMap::new();
     match pool.index() {
         Ok(old) => {
             keep_what_has_no_record(&mut index, &old, scanned);
             index.extra = old.extra;
+            extras = old
+                .volumes
+                .into_iter()
+                .map(|(name, volume)| (name, volume.extra))
+                .collect();
         }
         // A newer form may hold what we cannot see: never written over.
         Err(
@@ -151,6 +159,9 @@ fn rebuilt(pool: &Pool, scanned: &Scanned) -> Result<Index> {
         {
             add(&mut index, place, record);
         }
+    }
+    for (name, volume) in &mut index.volumes {
+        volume.extra = extras.remove(name).unwrap_or_default();
     }
     Ok(index)
 }

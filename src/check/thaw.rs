@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::check::{Finding, Kind};
 use crate::error::{Context, Error, Result};
 use crate::guest::{Fs, proof};
@@ -36,13 +38,14 @@ pub fn thaw(abandoned: &[Abandoned], observer: &dyn Observer) -> Result<()> {
     let mut result = Ok(());
     for marker in abandoned {
         if marker.state.may_be_frozen() {
-            observer.begin(&Step::Thaw {
-                name: marker.note.name.clone(),
-            });
             if let Err(error) = thaw_one(&marker.note) {
                 result = result.and(Err(error));
                 continue;
             }
+            // Said only now: what it is said to may lie on what was frozen.
+            observer.begin(&Step::Thaw {
+                name: marker.note.name.clone(),
+            });
         }
         if marker.note.expedites {
             rcu::switch_off();
@@ -57,7 +60,9 @@ fn thaw_one(note: &Note) -> Result<()> {
         // A frozen filesystem keeps its device: where that is gone, so is the freeze.
         return Ok(());
     };
-    let root = root_of(&device, note)?;
+    let Some(root) = root_of(&device, note)? else {
+        return Ok(());
+    };
     match ioctl::thaw(&root) {
         Ok(()) => Ok(()),
         // Not frozen (any more): the freeze had not begun, or somebody was here before us.
@@ -75,16 +80,23 @@ fn device_of(note: &Note) -> io::Result<Option<Attached>> {
 
 /// A descriptor on the frozen filesystem: where it is mounted, or mounted once more where nobody
 /// sees it (unmounting a frozen filesystem leaves it frozen in the kernel).
-fn root_of(device: &Attached, note: &Note) -> Result<OwnedFd> {
+///
+/// None where no filesystem holds the device, which then nobody is to mount: a virtual machine may
+/// be at work on it.
+fn root_of(device: &Attached, note: &Note) -> Result<Option<OwnedFd>> {
     let usage = Usage::look()?;
     let mounts = usage.mounts_of(device);
     if let Some(root) = mounts
         .iter()
         .find_map(|entry| proof::open(entry, device).ok())
     {
-        return Ok(root);
+        return Ok(Some(root));
+    }
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+    if rustix::fs::open(device.path(), flags, Mode::empty()).is_ok() {
+        return Ok(None);
     }
     let fs = Fs::from(note.fstype.clone());
     let mount = Detached::new(&device.path(), fs.as_str(), &[])?;
-    mount.open_root().doing("open", &note.name)
+    mount.open_root().map(Some).doing("open", &note.name)
 }

@@ -17,8 +17,8 @@ use crate::target::{self, Target};
 /// Take a snapshot of a volume, mounted or not, and print its name
 ///
 /// A mounted volume is frozen for as long as it takes to clone what was written in the last
-/// moment: everything else is cloned before, while it is in use. Whatever happens, it is thawed
-/// after --max-freeze at the latest.
+/// moment: everything else is cloned before, while it is in use. Once it is frozen it is thawed
+/// after --max-freeze at the latest, whatever happens.
 ///
 /// Several volumes are taken at one instant, whatever their filesystems, under one name: all of
 /// them, or none.

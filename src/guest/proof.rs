@@ -40,7 +40,7 @@ fn prove(root: &OwnedFd, entry: &MountEntry, device: &Attached) -> Result<()> {
         return Ok(());
     }
     Err(Error::refused(
-        format!("cannot freeze {}", entry.dir.display()),
+        format!("cannot use {}", entry.dir.display()),
         format!(
             "it is no longer the filesystem on {}",
             device.path().display()
@@ -59,7 +59,7 @@ fn is_btrfs_on(root: &OwnedFd, number: u32) -> Result<bool> {
     };
     if info.num_devices != 1 {
         return Err(Error::refused(
-            "cannot freeze this btrfs",
+            "cannot use this btrfs",
             format!(
                 "it has {} devices, of which only one is in the image",
                 info.num_devices

@@ -92,7 +92,7 @@ impl Image<'_> {
     pub fn must_not_be_used_unseen(&self) -> Result<()> {
         let users = if let Some(device) = self.device()? {
             let mut users = device.stacked_on_it();
-            users.extend(holders::of_device(device.number));
+            users.extend(holders::of_device_for_long(device.number));
             users
         } else {
             let file = self.pool.open_image(&self.place, OFlags::RDONLY)?;

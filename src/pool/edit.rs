@@ -205,8 +205,12 @@ impl<'p> Edit<'p> {
             }
             Step::Move { from, .. } if exists(from)? => Ok(()),
             Step::Move { from, to } => self.apply_move(to, from),
-            Step::Exchange { path, with, uuid } if self.has_uuid(path, *uuid)? => {
-                beneath::exchange(dir, path, with).doing("exchange", path)
+            Step::Exchange { path, with, uuid } => {
+                if self.has_uuid(path, *uuid)? {
+                    beneath::exchange(dir, path, with).doing("exchange", path)?;
+                }
+                // Where the old one was to come to lies the new one, which nobody will name.
+                self.remove_new(with, *uuid)
             }
             Step::BecomeSnapshot { path, before, .. } => self.describe(path, before, VOLUME_MODE),
             Step::Remove { path } | Step::RemoveDir { path } if !exists(path)? => {

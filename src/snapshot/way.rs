@@ -168,7 +168,7 @@ fn unmounted(source: &Source<'_>, device: &Attached) -> Result<File> {
         }
         Err(error) => return Err(Error::io("open", path, error.into())),
     };
-    let users = holders::of_device(device.number);
+    let users = holders::of_device_for_long(device.number);
     if !users.is_empty() {
         let why = format!(
             "{} is not mounted, but open ({})",

@@ -260,7 +260,7 @@ fn frozen_by_another(name: &str) -> Error {
         what: name.to_owned(),
         by: vec!["already frozen by another program, such as a backup agent".into()],
         hint: Some(
-            "whoever froze it must thaw it: 'fsfreeze -u DIR' only if that program is dead".into(),
+            "whoever froze it must thaw it; if that was a lovol that was killed, 'lovol check --repair' does; 'fsfreeze -u DIR' only if that program is dead".into(),
         ),
     }
 }

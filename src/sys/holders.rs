@@ -2,8 +2,24 @@
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::sys::loopdev::{self, FileId};
+
+/// How long those may take that only look: udev looks at each device that was written to.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// The same as [`of_device`], of those that stay.
+pub fn of_device_for_long(number: u32) -> Vec<String> {
+    let started = Instant::now();
+    loop {
+        let users = of_device(number);
+        if users.is_empty() || started.elapsed() > GLANCE {
+            return users;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
 
 /// The processes that have loop device `number` open, such as `dd, pid 12`; not this one.
 pub fn of_device(number: u32) -> Vec<String> {

@@ -112,13 +112,6 @@ pub fn empty_loop_config() -> loop_config {
     unsafe { std::mem::zeroed() }
 }
 
-/// The size of a block device in bytes.
-pub fn block_size_bytes(device: impl AsFd) -> io::Result<u64> {
-    let mut bytes = 0_u64;
-    ioctl_ptr(device, ioctl::BLKGETSIZE64, &raw mut bytes)?;
-    Ok(bytes)
-}
-
 /// The number of extents of a file, where the filesystem keeps count: XFS does
 /// (`FS_IOC_FSGETXATTR`, fsx_nextents).
 pub fn counted_extents(file: impl AsFd) -> Option<u64> {

@@ -270,7 +270,7 @@ impl LoopDevice {
         // systemd's protocol: whoever looks for a free device holds this lock, so that two do
         // not look at the same one.  It ends with this handle.
         let lock = File::open("/dev/loop-control")?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        lock_soon(&lock)?;
         let handle = control.next_free()?;
         let number = handle.minor()? >> part_shift();
         let mut config = ioctl::empty_loop_config();
@@ -340,6 +340,23 @@ impl LoopDevice {
             wait_until_gone(&attached)
         } else {
             Ok(())
+        }
+    }
+}
+
+/// Others hold it for moments; one that was stopped may hold it for ever.
+fn lock_soon(control: &File) -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(control, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+            }
+            locked => return locked.map_err(Into::into),
         }
     }
 }

@@ -15,6 +15,9 @@ use crate::support::{Finished, Running, Trace, children, wait_until};
 /// Being stopped, and dying, takes no longer.
 const SOON: Duration = Duration::from_secs(10);
 
+/// How long lovol may take to get to the call, on a kernel that is a process as well.
+const TO_GET_THERE: Duration = Duration::from_secs(60);
+
 /// What was found when both were dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
@@ -33,7 +36,7 @@ impl Bed {
         let options = call.options(Fault::KilledWithGuardian, &self.roots());
         let mut running = self.lovol(verb.words).strace(self.log(), &options).start();
         let has_stopped = |log: String| log.contains("--- stopped by SIGSTOP");
-        wait_until("it stops", SOON, || {
+        wait_until("it stops", TO_GET_THERE, || {
             fs::read_to_string(self.log()).is_ok_and(has_stopped) || !running.is_running()
         });
         let has_guardian = running.is_running() && kill_all(&running);
