@@ -21,6 +21,8 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # booted once more: user-mode Linux does so now and then.  A test that fails has failed.
 limit=${LIMIT:-900}
 memory_mib=2048
+# The most that the tests of one kernel have written.
+disk_mib=4096
 
 export LOVOL_FAULTS=${LOVOL_FAULTS:-2}
 
@@ -43,11 +45,25 @@ list() {
     done
 }
 
-# The kernel keeps its memory in a file: in /dev/shm if that is large enough, or where TMPDIR says.
-place_memory() {
+# has_room MIB: whether /dev/shm has so much.
+has_room() {
     local free_mib
     free_mib=$(df --output=avail -B M /dev/shm 2>/dev/null | tail -n 1 | tr -dc 0-9)
-    if [ "${free_mib:-0}" -gt $((count * memory_mib)) ]; then
+    [ "${free_mib:-0}" -gt $((count * $1)) ]
+}
+
+# Where the disks are: in memory if there is enough, as each write there is waited for.
+make_dir() {
+    if has_room $((memory_mib + disk_mib)); then
+        mktemp --directory --tmpdir=/dev/shm
+    else
+        mktemp --directory
+    fi
+}
+
+# The kernel keeps its memory in a file: in /dev/shm if that is large enough, or where TMPDIR says.
+place_memory() {
+    if has_room "$memory_mib"; then
         unset TMPDIR TMP TEMP
     else
         export TMPDIR=$dir
@@ -127,8 +143,11 @@ programs=$(build)
 running=()
 number_of=()
 reader_of=()
-dir=$(mktemp -d)
+dir=$(make_dir)
 trap 'end_kernels; rm -rf "$dir"' EXIT
+# Without these, it would end and leave its kernels to themselves.
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 place_memory
 
 list "$@" <<<"$programs" >"$dir/tests"
