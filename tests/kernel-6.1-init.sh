@@ -33,7 +33,7 @@ load_modules() {
 make_root() {
     mkdir /run/host /run/disk /run/root
     # Not as the kernel's own disk (ubd): that loses a request now and then, and then all hangs.
-    mount -t hostfs -o "$LOVOL_RUN" hostfs /run/host
+    mount -t hostfs -o "$LOVOL_DISK" hostfs /run/host
     mount -o loop /run/host/disk /run/disk
     mkdir /run/disk/upper /run/disk/work
     mkdir -m 1777 /run/disk/tmp

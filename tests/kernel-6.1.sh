@@ -53,7 +53,7 @@ has_room() {
 }
 
 # Where the disks are: in memory if there is enough, as each write there is waited for.
-make_dir() {
+make_disks() {
     if has_room $((memory_mib + disk_mib)); then
         mktemp --directory --tmpdir=/dev/shm
     else
@@ -76,8 +76,9 @@ prepare() {
     local own=$dir/$1
     mkdir "$own"
     awk -v number="$1" -v kernels="$kernels" 'NR % kernels == number % kernels' "$dir/tests" >"$own/tests"
-    truncate -s 64G "$own/disk"
-    mkfs.ext4 -q -F -J size=64 "$own/disk"
+    mkdir -p "$disks/$1"
+    truncate -s 64G "$disks/$1/disk"
+    mkfs.ext4 -q -F -J size=64 "$disks/$1/disk"
     truncate -s 1M "$own/outcome"
     mkfifo "$own/console"
 }
@@ -88,7 +89,7 @@ boot() {
     local own=$dir/$1
     exec timeout --kill-after=10 "$limit" tests/user-mode-linux.sh "$own" \
         mem="${memory_mib}M" uml_dir="$own" umid=uml \
-        root=/dev/root rootfstype=hostfs rootflags=/ ro init="$dir/init" LOVOL_RUN="$own" \
+        root=/dev/root rootfstype=hostfs rootflags=/ ro init="$dir/init" LOVOL_RUN="$own" LOVOL_DISK="$disks/$1" \
         ubda="$own/outcome" \
         con=null con0=null,fd:1 con1=null,fd:3 \
         3>"$own/console" >"$own/log" 2>&1 </dev/null
@@ -143,8 +144,9 @@ programs=$(build)
 running=()
 number_of=()
 reader_of=()
-dir=$(make_dir)
-trap 'end_kernels; rm -rf "$dir"' EXIT
+dir=$(mktemp --directory)
+disks=$(make_disks)
+trap 'end_kernels; rm -rf "$dir" "$disks"' EXIT
 # Without these, it would end and leave its kernels to themselves.
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
@@ -175,12 +177,12 @@ judge() {
         has_passed "$1" || printf 'kernel-6.1: kernel %s is booted again\n' "$1" >&2
         was_again[$1]=yes
         queue+=("$1")
-        rm -rf "${dir:?}/$1"
+        rm -rf "${dir:?}/$1" "${disks:?}/$1"
         return
     fi
     keep_tally "$1"
     has_passed "$1" || failed=1
-    rm -f "$dir/$1/disk"
+    rm -rf "${disks:?}/$1"
 }
 
 start() {
