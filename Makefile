@@ -1,6 +1,7 @@
 # make demo     set up, build, and run lovol's main job on real loop devices
 # make check    set up, build, and pass every test
-# make check-6.1  pass them on Linux 6.1 too, which runs as a process of this machine
+# make check-6.1  pass them on Linux 6.1 too, which runs as a process of this machine;
+#               TESTS='snapshots:: groups::' passes those
 # make bench    compare with one FICLONE inside a freeze, with btrfs, and with a plain file
 # make fuzz     FUZZ_SECONDS=30: everything that parses, for so long each
 # make torture  the long form of the tests that break things, and a table of what was tried
@@ -35,9 +36,12 @@ unitdir    = $(DESTDIR)$(PREFIX)/lib/systemd/system
 tmpfilesdir = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 rulesdir   = $(DESTDIR)$(PREFIX)/lib/udev/rules.d
 
-.PHONY: build demo check check-6.1 check-boot check-package bench fuzz torture deny stage deb rpm \
+.PHONY: help build demo check check-6.1 check-boot check-package bench fuzz torture deny stage deb rpm \
 	deps deps-check deps-boot deps-deny deps-fuzz deps-package install uninstall clean
 .NOTPARALLEL:
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
 
 build:
 	$(CARGO) build --release --locked
@@ -53,7 +57,7 @@ check: deps-check
 	$(CARGO) test --locked
 
 check-6.1: deps-check
-	tests/kernel-6.1.sh
+	tests/kernel-6.1.sh $(TESTS)
 
 check-boot: deps-boot build
 	tests/boot.sh $(BIN)

@@ -26,11 +26,23 @@ _lovol() {
     set -f
     _clap_complete_lovol lovol "${COMP_WORDS[-1]}" ''
 
+    # Options are offered to who asks for them, or where there is nothing else.
+    if [[ -z ${words[-1]} ]]; then
+        local offered=() word
+        for word in "${COMPREPLY[@]}"; do
+            [[ $word == -* ]] || offered+=("$word")
+        done
+        ((${#offered[@]} == 0)) || COMPREPLY=("${offered[@]}")
+    fi
+
     # A name or a key goes on behind these.
     [[ ${COMPREPLY[*]} != *[@=] ]] || compopt -o nospace 2>/dev/null
 
     # Somebody's directory may be called '$(...)': bash quotes what it knows to be files.
-    [[ ${COMPREPLY[*]} != */* ]] || compopt -o filenames 2>/dev/null
+    # It says by itself which are directories.
+    if [[ ${COMPREPLY[*]} == */* ]] && compopt -o filenames 2>/dev/null; then
+        COMPREPLY=("${COMPREPLY[@]%/}")
+    fi
     # bash replaces the last part alone.
     COMPREPLY=("${COMPREPLY[@]#"${words[-1]%"$2"}"}")
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap_complete::engine::{ArgValueCompleter, PathCompleter, ValueCompleter};
 use clap_complete::{CompleteEnv, CompletionCandidate};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -314,6 +315,8 @@ fn targets(current: &OsStr, which: Which, kind: Kind) -> Vec<CompletionCandidate
             };
             let own = names.snapshots(volume, &uses, &pool);
             let own = own.filter(|name| name.starts_with(begun));
+            let own =
+                own.filter(|name| first.is_empty() || names.are_in_order(volume, first, name));
             candidates(own.map(|name| format!("{volume}@{before}{name}")))
         }
         Some(_) => Vec::new(),
@@ -346,6 +349,7 @@ struct Snapshots {
 
 #[derive(Debug, Deserialize)]
 struct Holds {
+    created: Option<String>,
     #[serde(default)]
     holds: BTreeMap<String, Value>,
 }
@@ -359,6 +363,15 @@ impl Names {
     fn read() -> Option<Self> {
         let text = std::fs::read(pool_dir().join(INDEX)).ok()?;
         serde_json::from_slice(&text).ok()
+    }
+
+    /// Whether a range may begin with `first` and end with `last`.
+    fn are_in_order(&self, volume: &str, first: &str, last: &str) -> bool {
+        let created = |name: &str| -> Option<Timestamp> {
+            let snapshot = self.volumes.get(volume)?.snapshots.get(name)?;
+            snapshot.created.as_ref()?.parse().ok()
+        };
+        created(first) <= created(last)
     }
 
     /// The snapshots of a volume that fit.

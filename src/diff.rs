@@ -93,6 +93,8 @@ type Tree = BTreeMap<PathBuf, Seen>;
 pub fn diff(before: &OwnedFd, after: &OwnedFd) -> Result<Vec<Change>> {
     let (old, new) = (tree(before)?, tree(after)?);
     let mut changes = Vec::new();
+    // By the name that it has, the name that it had.
+    let mut renames: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     // Names of the same file that are only in one of the trees, hard links included.
     let mut gone: BTreeMap<Inode, Vec<PathBuf>> = BTreeMap::new();
     for (path, seen) in &old {
@@ -118,28 +120,33 @@ pub fn diff(before: &OwnedFd, after: &OwnedFd) -> Result<Vec<Change>> {
                 if old.get(&was).is_some_and(|was| is_modified(was, seen)) {
                     changes.push(Change::Modified { path: path.clone() });
                 }
-                changes.push(Change::Renamed {
-                    path: was,
-                    to: path.clone(),
-                });
+                if !goes_with_its_directory(&renames, &was, path) {
+                    changes.push(Change::Renamed {
+                        path: was.clone(),
+                        to: path.clone(),
+                    });
+                }
+                renames.insert(path.clone(), was);
             }
             None => changes.push(Change::Added { path: path.clone() }),
         }
     }
-    let renamed: BTreeSet<PathBuf> = changes
-        .iter()
-        .filter_map(|change| match change {
-            Change::Renamed { path, .. } => Some(path.clone()),
-            _ => None,
-        })
-        .collect();
+    let moved: BTreeSet<PathBuf> = renames.into_values().collect();
     let removed = old.iter().filter(|(path, seen)| {
         let is_here = new.get(*path).is_some_and(|now| now.inode == seen.inode);
-        !is_here && !renamed.contains(*path)
+        !is_here && !moved.contains(*path)
     });
-    changes.extend(removed.map(|(path, _)| Change::Removed { path: path.clone() }));
-    changes.sort_by(|one, other| one.path().cmp(other.path()));
-    Ok(changes)
+    let removed = removed.map(|(path, _)| Change::Removed { path: path.clone() });
+    // First what was there, then what is there.
+    let mut all: Vec<Change> = removed.chain(changes).collect();
+    all.sort_by(|one, other| one.path().cmp(other.path()));
+    Ok(all)
+}
+
+/// Whether a name is another one only because that of its directory is; directories come first.
+fn goes_with_its_directory(renames: &BTreeMap<PathBuf, PathBuf>, was: &Path, is: &Path) -> bool {
+    let of_directory = is.parent().and_then(|dir| renames.get(dir));
+    is.file_name() == was.file_name() && of_directory.map(PathBuf::as_path) == was.parent()
 }
 
 fn is_same_kind(one: &Seen, other: &Seen) -> bool {

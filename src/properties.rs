@@ -59,7 +59,10 @@ fn parse_user(key: &str, value: &str) -> Result<String, String> {
             Err(format!("a key and a value have at most {LONGEST} bytes"))
         }
         Some(_) => Ok(value.to_owned()),
-        None => Err(format!("there is no property '{key}'")),
+        None => Err(format!(
+            "there is no property '{key}', but {}, and user:KEY for your own",
+            NAMES.join(", ")
+        )),
     }
 }
 

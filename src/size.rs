@@ -48,6 +48,10 @@ impl FromStr for Size {
         if bytes == 0 {
             return Err("a size of 0 holds nothing".into());
         }
+        // Nobody counts bytes by hand: the unit was forgotten.
+        if unit.is_empty() && bytes < MIB {
+            return Err(format!("{text} is {bytes} bytes: {text}M or {text}G?"));
+        }
         if bytes > MAX {
             return Err("that is larger than an image can be (4 EiB)".into());
         }
@@ -110,7 +114,8 @@ mod tests {
             ("50GB", 50_000_000_000),
             ("50g", 50 << 30),
             ("1.5T", 1_649_267_441_664),
-            ("512", 512),
+            ("1048576", MIB),
+            ("512B", 512),
             ("300M", 300 << 20),
             ("1K", 1024),
             ("4611686018427387904", MAX),
@@ -124,6 +129,8 @@ mod tests {
     fn what_is_not_a_size_is_refused() {
         for text in [
             "",
+            "20",
+            "1048575",
             "0",
             "-1",
             "+5G",

@@ -27,6 +27,8 @@ fn completes(name: &'static str) {
         ),
         ("lovol delete srv@on\t", &["delete", "srv@one"]),
         ("lovol show srv@ot\t-J", &["show", "srv@other", "-J"]),
+        // A range ends with what is no older than its beginning.
+        ("lovol delete srv@other%\t", &["delete", "srv@other%other"]),
         // Only what fits: the others are attached or mounted.
         ("lovol attach h\t", &["attach", "home"]),
         ("lovol detach h\t", &["detach", "homework"]),
@@ -74,6 +76,11 @@ fn completes(name: &'static str) {
     let listed = shell.lists("lovol delete srv@o\t\t", &["one", "other"]);
     assert!(!listed.contains("localhost"), "{listed:?}");
     shell.lists("lovol show home\t\t", &["home", "homework"]);
+    let listed = shell.lists("lovol mount home d\t\t", &["dir", "do"]);
+    assert!(!listed.contains("//"), "{listed:?}");
+    // Options where somebody asks for them; fish asks lovol without a word of ours.
+    let listed = shell.lists("lovol show \t\t", &["home", "srv"]);
+    assert!(name == "fish" || !listed.contains("--pool"), "{listed:?}");
     shell.lists("lovol create new 50\t\t", &["50M", "50G", "50T"]);
 }
 

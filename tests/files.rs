@@ -7,10 +7,11 @@ fn pool(fs: &str) -> TestPool {
     let pool = TestPool::new();
     pool.mounted("home", fs);
     pool.sh(
-        "cd home; mkdir -p a/deep b; echo one > a/one; echo two > a/deep/two; echo three > b/three
+        "cd home; mkdir -p a/deep b whole/sub; echo x > whole/sub/x; echo old > replaced; echo one > a/one; echo two > a/deep/two; echo three > b/three
          echo same > same; ln -s same link; lovol snapshot home@a
          mv a/one b/uno; echo more >> a/deep/two; rm b/three; echo new > new; chmod 700 b; mkdir c
-         mv same renamed; lovol snapshot home@b; rm new",
+         mv same renamed; mv whole moved; mv moved/sub/x moved/sub/y; touch whose; mv whose replaced
+         lovol snapshot home@b; rm new",
     );
     pool
 }
@@ -24,7 +25,11 @@ fn differs(fs: &str) {
                        -\t/b/three\n\
                        +\t/c\n\
                        +\t/new\n\
-                       R\t/same -> /renamed\n";
+                       -\t/replaced\n\
+                       +\t/replaced\n\
+                       R\t/same -> /renamed\n\
+                       R\t/whole -> /moved\n\
+                       R\t/whole/sub/x -> /moved/sub/y\n";
     ensure_unchanged(&pool, || {
         pool.lovol("diff home@a home@b").ok(differences);
         pool.lovol("diff home@a home@a").ok("");

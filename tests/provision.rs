@@ -252,6 +252,10 @@ fn nothing_is_shrunk_formatted_or_made_again() {
                 "{said}"
             );
         }
+        let larger = "lovol:home /home lovol x-lovol.size=1G,x-lovol.fs=ext4 0 0\n";
+        let said = provision(&pool, "", larger).finish();
+        let warning = "warning: -:1: home has 64M, less than 1G, and grows only with x-lovol.grow";
+        assert!(said.stderr.contains(warning), "{said}");
         let again = "lovol:old /old lovol x-lovol.size=300M 0 0\n";
         let said = provision(&pool, "", again).fails(1, "it was deleted, and is in the trash");
         assert!(said.contains("'lovol undelete old'"), "{said}");

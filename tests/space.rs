@@ -281,7 +281,8 @@ fn df_tells_what_is_promised_and_plans_what_to_delete() {
     let freed = free(&pool) - before;
     assert!(freed >= 200 << 10, "{freed}");
     assert_eq!(number(&planned, "freed"), freed);
-    pool.lovol("df --plan-free 1T").fails(1, "cannot free 1T");
+    let said = pool.lovol("df --plan-free 1T").fails(1, "cannot free 1T");
+    assert!(said.contains(": home@"), "{said}");
 }
 
 #[test]

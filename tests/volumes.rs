@@ -58,13 +58,13 @@ fn guests_have_sectors_and_blocks_of_4096_bytes() {
 #[test]
 fn odd_sizes_are_rounded_up_and_it_says_so() {
     let pool = TestPool::new();
-    let done = pool.lovol("create odd 1000001 --fs none").finish();
+    let done = pool.lovol("create odd 1100000 --fs none").finish();
     assert_eq!(done.code(), Some(0));
     assert!(
-        done.stderr.contains("1000001 bytes are rounded up to 1M"),
+        done.stderr.contains("1100000 bytes are rounded up to 2M"),
         "{done}"
     );
-    assert_eq!(std::fs::metadata(pool.image("odd")).unwrap().len(), 1 << 20);
+    assert_eq!(std::fs::metadata(pool.image("odd")).unwrap().len(), 2 << 20);
     pool.lovol("create gb 1GB --fs none").ok_any();
     // 954 MiB is the next above 10^9 bytes.
     assert_eq!(
@@ -315,6 +315,26 @@ fn several_are_unmounted_by_one_command_or_none_if_one_cannot_be_meant() {
     drop(busy);
     pool.lovol("umount second").ok("");
     assert_eq!(pool.loops(), []);
+}
+
+#[test]
+fn a_mount_that_hides_another_says_so_and_a_view_is_not_mounted_for_writing() {
+    let pool = TestPool::new();
+    let dir = pool.mounted("home", "64M --fs ext4");
+    pool.sh("lovol create srv 64M --fs ext4; lovol snapshot home@a; mkdir view");
+    let said = ensure_unchanged(&pool, || {
+        pool.lovol("mount home@a view -o rw")
+            .fails(2, "is never written to")
+    });
+    assert!(said.contains("lovol clone home@a NAME"), "{said}");
+    pool.lovol("mount home@a view -o noatime").ok("");
+    let mounted = pool.lovol("mount srv").arg(&dir).finish();
+    assert_eq!(mounted.code(), Some(0), "{mounted}");
+    assert!(
+        mounted.stderr.contains("is mounted on")
+            && mounted.stderr.contains("already, and is hidden"),
+        "{mounted}"
+    );
 }
 
 #[test]

@@ -87,12 +87,22 @@ fn show_plan(
     if freed < wanted.0 {
         return Err(Error::refused(
             format!("cannot free {wanted}"),
-            format!("all snapshots that may go give {}", Size(freed)),
+            format!("all snapshots that may go give {}{}", Size(freed), some(&names)),
         )
-        .with_hint("'lovol trim --all' and 'lovol purge --all' may give more, and so may snapshots that are held or kept by a policy"));
+        .with_hint("'lovol trim --all' and 'lovol purge --all' may give more, and so may the newest of each volume and what is held or kept by a policy"));
     }
     context
         .output
         .remark(&format!("deleting these frees {}", Size(freed)));
     context.output.result(&names, "plan", &[value])
+}
+
+/// Names in an error: not too many of them.
+fn some(names: &[String]) -> String {
+    const MOST: usize = 10;
+    match names.len() {
+        0 => String::new(),
+        count if count <= MOST => format!(": {}", names.join(" ")),
+        count => format!(": {} and {} more", names[..MOST].join(" "), count - MOST),
+    }
 }

@@ -6,9 +6,11 @@ use clap::Args;
 
 use crate::commands::{Context, require_root, target_parser};
 use crate::complete::{Which, directory, images, mount_options};
-use crate::error::{Error, Result, show_path};
+use crate::error::{Error, Result, printable, show_path};
 use crate::mounting::{Image, Options, mount_point};
+use crate::pool::Place;
 use crate::rollback;
+use crate::sys::mountinfo;
 use crate::target::{self, Target};
 
 /// Mount a volume on DIR, or view a snapshot there
@@ -49,6 +51,7 @@ impl Mount {
             ));
         }
         let place = options.place(place)?;
+        self.must_be_possible(&place)?;
         if !context.globals.dry_run {
             rollback::if_due(&pool, &place, context.observer())?;
         }
@@ -56,6 +59,25 @@ impl Mount {
         if context.shows(|| image.plan_mount(&dir, &options))? {
             return Ok(());
         }
+        if let Some(hidden) = mountinfo::at(&mountinfo::read()?, &dir) {
+            context.observer().warn(&format!(
+                "{} is mounted on {} already, and is hidden until this is unmounted",
+                printable(&hidden.source.to_string_lossy()),
+                show_path(&dir)
+            ));
+        }
         image.mount(&dir, &options, context.observer())
+    }
+
+    /// mount(8) says "rw" of everything; who types it means it.
+    fn must_be_possible(&self, place: &Place) -> Result<()> {
+        let words = self.options.iter().flat_map(|words| words.split(','));
+        if place.is_snapshot() && words.last() == Some("rw") {
+            return Err(Error::usage(
+                format!("{place} is never written to"),
+                format!("lovol clone {} NAME makes a volume of it", place.target()),
+            ));
+        }
+        Ok(())
     }
 }

@@ -318,6 +318,11 @@ fn compare(wanted: &Described, name: &Name, record: &Record) -> Vec<String> {
             "{name} has {has}, more than {size}, and is not made smaller"
         ));
     }
+    if let Some(size) = wanted.larger_than(has).filter(|_| !wanted.grow) {
+        warnings.push(format!(
+            "{name} has {has}, less than {size}, and grows only with x-lovol.grow, or by 'lovol resize {name} {size}'"
+        ));
+    }
     warnings
 }
 

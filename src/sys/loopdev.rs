@@ -427,7 +427,7 @@ fn in_use(attached: &Attached) -> Error {
     let by = holders::of_device(attached.number);
     let elsewhere = || {
         vec![
-            "mounted in another mount namespace, unmounted while frozen, or claimed by the kernel"
+            "mounted in another mount namespace, claimed by the kernel, or unmounted while frozen (then mount it again, and 'fsfreeze -u' its directory)"
                 .into(),
         ]
     };

@@ -19,7 +19,7 @@ use super::wait::wait_until;
 const SOON: Duration = Duration::from_secs(20);
 
 /// A shot takes tenths of a second, and some in a hundred hit on a busy machine.
-pub(crate) const TO_AIM: Duration = Duration::from_secs(120);
+pub(crate) const TO_AIM: Duration = Duration::from_secs(300);
 
 /// What strace has written.
 pub(crate) struct Trace {
