@@ -84,7 +84,10 @@ const BEFORE: &[(&str, &str)] = &[
         "lovol snapshot home@before-upgrade",
         "lovol delete home@before-upgrade",
     ),
-    ("lovol umount /mnt/old", "lovol mount home@before /mnt/old"),
+    (
+        "lovol umount home /mnt/old",
+        "lovol mount home /home; lovol mount home@before /mnt/old",
+    ),
     (
         "lovol undelete home",
         "lovol umount home; lovol delete -r home",
