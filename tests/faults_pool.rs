@@ -534,6 +534,32 @@ fn what_is_in_use_by_now_is_not_moved_to_finish_what_was_begun() {
 }
 
 #[test]
+fn what_a_newer_lovol_says_of_a_volume_is_kept() {
+    let pool = filled();
+    let path = pool.path().join("index.json");
+    let read = || -> Value { serde_json::from_slice(&fs::read(&path).unwrap()).unwrap() };
+    let mut index = read();
+    index["volumes"]["home"]["future"] = "kept".into();
+    fs::write(&path, index.to_string()).unwrap();
+    for words in [
+        "set home user:a=1",
+        "snapshot home@c",
+        "delete -r home",
+        "undelete home",
+    ] {
+        pool.lovol(words).ok_any();
+    }
+    // What the index lacks is found again by making it anew.
+    let mut index = read();
+    index["volumes"].as_object_mut().unwrap().remove("var");
+    fs::write(&path, index.to_string()).unwrap();
+    pool.lovol("check --repair").ok("");
+    let index = read();
+    assert!(index["volumes"]["var"].is_object(), "{index}");
+    assert_eq!(index["volumes"]["home"]["future"], "kept", "{index}");
+}
+
+#[test]
 fn what_cannot_be_finished_is_not_repaired_away() {
     let pool = filled();
     // Something lies where it is to be moved to.

@@ -396,6 +396,26 @@ fn a_line_for_fstab_is_followed_without_a_word() {
 }
 
 #[test]
+fn the_lines_of_what_is_renamed_are_named() {
+    on_own_system(|pool| {
+        pool.sh(
+            "lovol create home 1M --fs none; lovol create srv 1M --fs none; lovol snapshot home@a
+            for spec in lovol:home $LOVOL_POOL/volumes/home.img lovol:home@a lovol:srv; do
+                echo \"$spec /x lovol defaults 0 0\"
+            done >/etc/fstab",
+        );
+        let said = pool.lovol("rename home home2").finish();
+        let warnings = said.stderr.matches("of /etc/fstab names").count();
+        assert_eq!(warnings, 3, "{said}");
+        assert!(
+            said.stderr
+                .contains("line 1 of /etc/fstab names lovol:home,"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
 fn a_plain_line_works_without_lovol() {
     on_own_system(|pool| {
         pool.sh("lovol create home 64M --fs ext4; mkdir home; lovol fstab --plain home $TEMP/home >/etc/fstab");

@@ -323,7 +323,7 @@ fn a_mount_that_hides_another_says_so_and_a_view_is_not_mounted_for_writing() {
     let dir = pool.mounted("home", "64M --fs ext4");
     pool.sh("lovol create srv 64M --fs ext4; lovol snapshot home@a; mkdir view");
     let said = ensure_unchanged(&pool, || {
-        pool.lovol("mount home@a view -o rw")
+        pool.lovol("mount home@a view -o rw,noatime")
             .fails(2, "is never written to")
     });
     assert!(said.contains("lovol clone home@a NAME"), "{said}");

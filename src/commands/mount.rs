@@ -71,8 +71,9 @@ impl Mount {
 
     /// mount(8) says "rw" of everything; who types it means it.
     fn must_be_possible(&self, place: &Place) -> Result<()> {
-        let words = self.options.iter().flat_map(|words| words.split(','));
-        if place.is_snapshot() && words.last() == Some("rw") {
+        let mut words = self.options.iter().flat_map(|words| words.split(','));
+        let writing = words.rfind(|word| ["ro", "rw"].contains(word));
+        if place.is_snapshot() && writing == Some("rw") {
             return Err(Error::usage(
                 format!("{place} is never written to"),
                 format!("lovol clone {} NAME makes a volume of it", place.target()),

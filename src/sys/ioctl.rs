@@ -200,21 +200,18 @@ pub fn btrfs_device_path(fd: impl AsFd, devid: u64) -> io::Result<Vec<u8>> {
 /// asked without opening it.
 pub fn write_lease(file: impl AsFd) -> io::Result<()> {
     ignore_lease_breaks()?;
-    let fd = file.as_fd().as_raw_fd();
-    // SAFETY: F_SETLEASE takes a number and follows no pointer.
-    let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    set_lease(file, libc::F_WRLCK)
 }
 
 /// Ends a lease before `file` is closed.
 pub fn end_lease(file: impl AsFd) -> io::Result<()> {
+    set_lease(file, libc::F_UNLCK)
+}
+
+fn set_lease(file: impl AsFd, kind: c_int) -> io::Result<()> {
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: F_SETLEASE takes a number and follows no pointer.
-    let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
+    let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, kind) };
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
@@ -235,19 +232,11 @@ pub fn has_write_lease(file: impl AsFd) -> bool {
 /// given back at once.  `file` must be open for reading only.
 pub fn is_nobody_writing(file: impl AsFd) -> io::Result<bool> {
     ignore_lease_breaks()?;
-    let fd = file.as_fd().as_raw_fd();
-    // SAFETY: F_SETLEASE takes a number and follows no pointer.
-    let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) };
-    if result < 0 {
-        let error = io::Error::last_os_error();
-        return if error.raw_os_error() == Some(libc::EAGAIN) {
-            Ok(false)
-        } else {
-            Err(error)
-        };
+    match set_lease(&file, libc::F_RDLCK) {
+        Ok(()) => end_lease(file).map(|()| true),
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
+        Err(error) => Err(error),
     }
-    end_lease(file)?;
-    Ok(true)
 }
 
 /// The kernel tells of whoever opens a leased file by SIGIO, which kills whoever does not expect it.

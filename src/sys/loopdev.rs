@@ -354,7 +354,10 @@ fn lock_soon(control: &File) -> io::Result<()> {
                 std::thread::sleep(Duration::from_millis(2));
             }
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "another process holds the lock of /dev/loop-control",
+                ));
             }
             locked => return locked.map_err(Into::into),
         }

@@ -24,6 +24,18 @@ pub(super) struct Verb {
     pub(super) is_repeatable: bool,
 }
 
+impl Verb {
+    /// Whether it says with this code that it has failed and changed nothing; `mount.lovol` has the codes
+    /// of mount(8).
+    pub(super) fn fails_with(&self, code: i32) -> bool {
+        if self.words.starts_with("mount.lovol ") {
+            [1, 2, 32].contains(&code)
+        } else {
+            [1, 3].contains(&code)
+        }
+    }
+}
+
 /// How a verb is known to be done.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Done {
