@@ -125,7 +125,8 @@ fn filled_in(line: &str) -> String {
     line
 }
 
-/// As a person types it, who answers yes.
+/// As a person types it, who answers yes.  What is typed comes from a pipe that stays open: `script`
+/// waits for seconds when it has come to the end of its input.
 fn run(machine: &TestPool, line: &str) {
     let before = BEFORE
         .iter()
@@ -134,7 +135,8 @@ fn run(machine: &TestPool, line: &str) {
     machine.sh(&format!(
         "unset LOVOL_POOL; export MANPAGER=cat; cd $POOL/work; {before}
         cat >line <<'END'\nset -euo pipefail\n{}\nEND\n\
-        script -q -e -c 'bash line' /dev/null <<<y >&2",
+        rm -f keys; mkfifo keys; exec 3<>keys; echo y >&3
+        script -q -e -c 'bash line' /dev/null <&3 >&2",
         filled_in(line)
     ));
 }
