@@ -1,7 +1,7 @@
 //! Dirty tracking: while the guest is still frozen, the clone has every block of the image, though
 //! only what the tracker has recorded was cloned in the freeze.
 //!
-//! 8 freezes of each guest here; `LOVOL_TRACKED=100` for the long run.  In the test's own process, as
+//! 4 freezes of each guest here; `LOVOL_TRACKED=100` for the long run.  In the test's own process, as
 //! nobody else can look before the thaw; the freeze has its guardian, which is a process of its own.
 
 use std::fs::File;
@@ -162,7 +162,7 @@ fn compare(
 }
 
 fn the_clone_is_the_image(fs: &str) {
-    let count = from_env("LOVOL_TRACKED", 8);
+    let count = from_env("LOVOL_TRACKED", 4);
     let bed = Bed::new(fs);
     let fio = bed.set_to_work();
     for number in 0..count {
