@@ -225,11 +225,11 @@ fn a_crowd_does_no_harm() {
     let mut bed = Bed::new(&mut Numbers(from_env("LOVOL_SEED", 1)));
     let watcher = Watcher::start(&bed.pool);
     let rounds = duration.as_secs().div_ceil(2 * ROUND.as_secs()).max(1) * 2;
-    let mut lovols = 0;
     for round in 0..rounds {
         let is_killing = round % 2 == 1;
         bed.thaw_later();
         let outcomes = run(&bed, round, is_killing);
+        let tried = tally("lovols in a crowd of 64", outcomes.all());
         let _round = Round::of(outcomes.report(round));
         assert!(
             outcomes.wrong.is_empty(),
@@ -242,7 +242,6 @@ fn a_crowd_does_no_harm() {
         // A check in the middle of it finds nothing, unless somebody was killed.
         let has_found = outcomes.failed.keys().any(|said| said.contains("wrong"));
         assert!(is_killing || !has_found, "a check has found something");
-        lovols += outcomes.all();
         bed.must_be_thawed();
         settle::check(&bed, is_killing);
         if is_killing {
@@ -250,8 +249,8 @@ fn a_crowd_does_no_harm() {
             settle::look_into_all(&bed);
         }
         watcher.must_have_seen_nothing();
+        tried.survived();
     }
     settle::look_into_trash(&bed);
     watcher.stop();
-    tally("lovols in a crowd of 64", lovols).survived();
 }

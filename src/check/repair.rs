@@ -17,7 +17,8 @@ use crate::properties::RESIZING;
 use crate::record::Record;
 use crate::resize::{Amount, Resize};
 use crate::size::Size;
-use crate::sys::{beneath, marker};
+use crate::sys::beneath;
+use crate::sys::marker::{self, Abandoned};
 
 /// Mends what can be mended, and returns what is still wrong.
 pub fn repair(pool: &Pool, observer: &dyn Observer) -> Result<Vec<Finding>> {
@@ -83,10 +84,11 @@ fn finish(pool: &Pool, observer: &dyn Observer) -> Result<()> {
 /// What [`repair`] would do.
 pub fn plan(pool: &Pool) -> Result<Vec<Step>> {
     let left = marker::abandoned()?;
-    let left = left.iter().filter(|marker| marker.state.may_be_frozen());
     let mut steps: Vec<Step> = left
-        .map(|marker| Step::Thaw {
-            name: marker.note.name.clone(),
+        .iter()
+        .filter_map(Abandoned::frozen)
+        .map(|note| Step::Thaw {
+            name: note.name.clone(),
         })
         .collect();
     let _lock = Lock::of_pool(pool)?;

@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 use crate::guest::{Fs, proof};
 use crate::plan::{Observer, Step};
 use crate::sys::loopdev::{self, Attached};
-use crate::sys::marker::{Abandoned, Note};
+use crate::sys::marker::{Abandoned, Note, State};
 use crate::sys::mount::Detached;
 use crate::sys::{ioctl, rcu};
 use crate::usage::Usage;
@@ -18,41 +18,49 @@ use crate::usage::Usage;
 /// What the markers say.
 #[must_use]
 pub fn findings(abandoned: &[Abandoned]) -> Vec<Finding> {
-    let left = abandoned
+    abandoned
         .iter()
-        .filter(|marker| marker.state.may_be_frozen());
-    left.map(|marker| Finding {
-        kind: Kind::Frozen,
-        what: marker.note.name.clone(),
-        problem: format!(
-            "lovol, pid {}, died while it froze it, and its guardian too: it may be frozen",
-            marker.note.pid
-        ),
-        hint: None,
-    })
-    .collect()
+        .filter_map(Abandoned::frozen)
+        .map(|note| Finding {
+            kind: Kind::Frozen,
+            what: note.name.clone(),
+            problem: format!(
+                "lovol, pid {}, died while it froze it, and its guardian too: it may be frozen",
+                note.pid
+            ),
+            hint: None,
+        })
+        .collect()
 }
 
 /// Thaws everything that is left, and removes the markers; the first error, after trying all.
 pub fn thaw(abandoned: &[Abandoned], observer: &dyn Observer) -> Result<()> {
     let mut result = Ok(());
     for marker in abandoned {
-        if marker.state.may_be_frozen() {
-            if let Err(error) = thaw_one(&marker.note) {
-                result = result.and(Err(error));
-                continue;
-            }
-            // Said only now: what it is said to may lie on what was frozen.
-            observer.begin(&Step::Thaw {
-                name: marker.note.name.clone(),
-            });
-        }
-        if marker.note.expedites {
-            rcu::switch_off();
+        if let Some(note) = &marker.note
+            && let Err(error) = undo(note, marker.state, observer)
+        {
+            result = result.and(Err(error));
+            continue;
         }
         result = result.and(std::fs::remove_file(&marker.path).doing("remove", &marker.path));
     }
     result
+}
+
+/// What a freeze that had got so far has changed.
+fn undo(note: &Note, state: State, observer: &dyn Observer) -> Result<()> {
+    if state.may_be_frozen() {
+        thaw_one(note)?;
+        // Said only now: what it is said to may lie on what was frozen.
+        observer.begin(&Step::Thaw {
+            name: note.name.clone(),
+        });
+    }
+    if note.expedites {
+        rcu::switch_off();
+    }
+    Ok(())
 }
 
 fn thaw_one(note: &Note) -> Result<()> {

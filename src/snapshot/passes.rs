@@ -191,9 +191,9 @@ impl<'t, 'a> Passes<'t, 'a> {
         Ok(())
     }
 
-    /// Whether anything is followed.
+    /// Whether anything is followed, and nothing was missed.
     pub fn is_tracking(&self) -> bool {
-        self.trackers.iter().any(Option::is_some)
+        self.trackers.iter().flatten().any(Tracker::is_complete)
     }
 
     /// Follows no image any more that somebody else may have written to: all of it is cloned at the

@@ -106,6 +106,11 @@ impl Tracker {
         self.is_lost = true;
     }
 
+    /// Whether it knows all that was written since it began.
+    pub fn is_complete(&self) -> bool {
+        !self.is_lost
+    }
+
     /// Whether nobody has written beside the device until now.  What is cloned is right if that is
     /// so after the instant.
     pub fn is_right(&self) -> bool {

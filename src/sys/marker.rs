@@ -183,10 +183,17 @@ pub struct Abandoned {
     _file: File,
     /// Its file.
     pub path: PathBuf,
-    /// What was being frozen.
-    pub note: Note,
+    /// What was being frozen; none where its maker died before it could have frozen anything.
+    pub note: Option<Note>,
     /// How far it had got.
     pub state: State,
+}
+
+impl Abandoned {
+    /// What may still be frozen for it.
+    pub fn frozen(&self) -> Option<&Note> {
+        self.note.as_ref().filter(|_| self.state.may_be_frozen())
+    }
 }
 
 /// The markers that the dead have left.  Needs root.
@@ -220,12 +227,25 @@ fn read_abandoned(path: &Path) -> Result<Option<Abandoned>> {
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).doing("read", path)?;
-    Ok(parse(&bytes).map(|(note, state)| Abandoned {
+    let (note, state) = match parse(&bytes) {
+        Some((note, state)) => (Some(note), state),
+        // It has not come to its lock yet.
+        None if is_maker_alive(path) => return Ok(None),
+        None => (None, State::Idle),
+    };
+    Ok(Some(Abandoned {
         _file: file,
         path: path.to_owned(),
         note,
         state,
     }))
+}
+
+/// Whether the process that a marker is named after is there.
+fn is_maker_alive(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let pid = name.split('-').nth(1).unwrap_or_default();
+    Path::new("/proc").join(pid).exists()
 }
 
 /// What a marker says; nothing without a note, as its maker died before it could have frozen

@@ -151,6 +151,7 @@ impl Bed {
 
     #[track_caller]
     fn round(&self, verb: &Verb, round: u64, failure: Failure, after: Option<Duration>) {
+        let tried = tally(&format!("{} on a failing disk", verb.words), 1);
         let numbered = |words: &&str| words.replace("{}", &round.to_string());
         for words in verb.prepare.iter().map(numbered) {
             self.pool.lovol(&words).ok_any();
@@ -182,6 +183,7 @@ impl Bed {
             must_be_an_explained_error(&finished);
             assert!(found == before || found == done, "{found:#?}");
         }
+        tried.survived();
     }
 }
 
@@ -224,8 +226,6 @@ fn survives_a_failing_disk(verb: &Verb) {
             round += 1;
         }
     }
-    let cases = round.try_into().unwrap();
-    tally(&format!("{} on a failing disk", verb.words), cases).survived();
 }
 
 const IDLE: &[&str] = &["create idle{} 1M --fs none", "snapshot idle{}@s"];

@@ -222,10 +222,14 @@ fn errors(name: &str, arguments: &str) -> &'static [&'static str] {
         "read" | "pread64" => &["EIO", "EINTR"],
         "lseek" | "unlink" | "unlinkat" | "fremovexattr" | "fchmod" | "fchown" | "fgetxattr"
         | "getxattr" | "syncfs" | "statx" | "newfstatat" | "fstat" | "fstatfs" | "getdents64"
-        | "readlink" | "mount" | "umount2" | "fsopen" | "fsconfig" | "fsmount" => &ANY[..1],
+        | "readlink" | "mount" | "umount2" | "fsopen" | "fsconfig" | "fsmount" | "move_mount"
+        | "chmod" | "fchmodat" => &ANY[..1],
         "flock" | "poll" | "wait4" => &["EINTR"],
         "clone" | "clone3" | "vfork" => &["EAGAIN"],
-        "pipe2" => &["EMFILE"],
+        "pipe2" | "inotify_init1" => &["EMFILE"],
+        "inotify_add_watch" => &["ENOSPC"],
+        // Somebody has it open.
+        "fcntl" if arguments.contains("F_SETLEASE") => &["EAGAIN"],
         "perf_event_open" => &["EACCES"],
         // The marker's word, the kernel's records; all others are memory, of which Linux says no to nobody.
         "mmap" if arguments.contains("MAP_SHARED") => &["ENOMEM"],

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::bed::{Bed, Before, Guest};
-use super::verbs::{Done, Opens, Verb};
+use super::verbs::{Done, Opens, Spoil, Verb};
 use crate::support::{Finished, kernel_tells_twins_apart, restore_btrfs};
 
 impl Bed {
@@ -32,6 +32,10 @@ impl Bed {
             _ => assert!(is_killed, "neither success nor failure"),
         }
         self.must_use_nothing_but(verb);
+        if verb.spoil != Spoil::HomeIsFrozen {
+            // Now, as a repair would thaw.
+            self.must_be_written_to();
+        }
         self.must_recover(verb, before, finished.code() == Some(0));
     }
 
@@ -39,6 +43,7 @@ impl Bed {
     #[track_caller]
     pub(super) fn must_recover(&mut self, verb: &Verb, before: &Before, is_success: bool) {
         self.lovol("check --repair").ok("");
+        self.must_have_no_marker();
         self.must_be_written_to();
         self.lovol("check").ok("");
         if verb.is_repeatable && !is_success {
@@ -48,6 +53,7 @@ impl Bed {
             assert!(left.is_empty(), "repeated, and not swept: {left:?}");
         }
         self.must_have_one_of(verb.states);
+        self.must_have_all_or_none(verb.together);
         if verb.is_repeatable || self.is_done(verb, before) {
             self.must_open(verb.opens);
         }
@@ -114,6 +120,25 @@ impl Bed {
             patterns.is_empty() || found.len() == 1,
             "{found:?} of {patterns:?}"
         );
+    }
+
+    #[track_caller]
+    fn must_have_all_or_none(&self, patterns: &[&str]) {
+        let found: Vec<_> = patterns
+            .iter()
+            .flat_map(|pattern| self.find(pattern))
+            .collect();
+        assert!(
+            found.is_empty() || found.len() == patterns.len(),
+            "{found:?} of {patterns:?}"
+        );
+    }
+
+    /// Nothing is left of a freeze.
+    #[track_caller]
+    fn must_have_no_marker(&self) {
+        let left = self.sh("ls /run/lovol | grep '^freeze-' || true");
+        assert_eq!(left, "", "a marker that nobody has swept");
     }
 
     /// What it has made can be used, and holds what it should.

@@ -17,6 +17,8 @@ pub(super) struct Verb {
     pub(super) opens: Opens,
     /// Of these files, exactly one is there whatever happens.
     pub(super) states: &'static [&'static str],
+    /// Of these files, all are there or none.
+    pub(super) together: &'static [&'static str],
     /// A part of the path of what may be attached or mounted after it.
     pub(super) uses: &'static str,
     /// No check of the pool looks at what it makes: whoever comes upon what is left of it types
@@ -92,6 +94,7 @@ const PLAIN: Verb = Verb {
     done: Done::Sound,
     opens: Opens::Nothing,
     states: &[],
+    together: &[],
     uses: "",
     is_repeatable: false,
 };
@@ -156,6 +159,11 @@ pub(super) fn group_snapshot() -> Verb {
     Verb {
         words: "snapshot home@s{} ext4@s{} btrfs@s{}",
         opens: Opens::Copies(&["home@s{}", "ext4@s{}", "btrfs@s{}"]),
+        together: &[
+            "snapshots/home/s{}.img",
+            "snapshots/ext4/s{}.img",
+            "snapshots/btrfs/s{}.img",
+        ],
         ..snapshot()
     }
 }
