@@ -42,7 +42,7 @@ use guardian::Left;
 use verbs::Verb;
 
 /// How many cases of a verb are tried.
-const SAMPLE: usize = 10;
+const SAMPLE: usize = 8;
 
 /// How often a call is aimed at anew after a miss.
 const TRIES: usize = 8;
