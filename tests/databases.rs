@@ -125,7 +125,8 @@ fn a_database_is_whole_in_every_snapshot(fs: &str, journal: &str, how: &str) {
     for (number, acknowledged) in before.iter().enumerate() {
         let _round = Round::of(format!("{fs} {journal} {how} {number}"));
         // Not a view: SQLite wants to write, to roll back or to replay what was under way.
-        let tried = tally(&format!("SQLite ({journal}) on {fs}, snapshots {how}"), 1);
+        let what = format!("SQLite ({journal}) on {fs}, snapshots {how}");
+        let tried = tally(what.trim_end(), 1);
         pool.lovol(&format!("clone home@{number} seen")).ok_any();
         pool.lovol("mount seen").arg(&seen).ok("");
         must_hold(&seen.join("db"), *acknowledged);
