@@ -490,7 +490,7 @@ for number in range(10**9):
     let is_seen = ["another program writes", "somebody else may have written"]
         .iter()
         .any(|words| finished.stderr.contains(words));
-    assert_eq!(is_seen, can_track(), "{finished}");
+    assert!(is_seen || !can_track(), "{finished}");
     drop(second);
     writer.stop();
     // At the instant it had written this, or more.
