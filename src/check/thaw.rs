@@ -48,7 +48,7 @@ pub fn thaw(abandoned: &[Abandoned], observer: &dyn Observer) -> Result<()> {
     result
 }
 
-/// What a freeze that had got so far has changed.
+/// Takes back what a freeze that had got so far has changed.
 fn undo(note: &Note, state: State, observer: &dyn Observer) -> Result<()> {
     if state.may_be_frozen() {
         thaw_one(note)?;

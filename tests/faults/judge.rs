@@ -112,10 +112,7 @@ impl Bed {
 
     #[track_caller]
     fn must_have_one_of(&self, patterns: &[&str]) {
-        let found: Vec<_> = patterns
-            .iter()
-            .flat_map(|pattern| self.find(pattern))
-            .collect();
+        let found = self.find_all(patterns);
         assert!(
             patterns.is_empty() || found.len() == 1,
             "{found:?} of {patterns:?}"
@@ -124,14 +121,16 @@ impl Bed {
 
     #[track_caller]
     fn must_have_all_or_none(&self, patterns: &[&str]) {
-        let found: Vec<_> = patterns
-            .iter()
-            .flat_map(|pattern| self.find(pattern))
-            .collect();
+        let found = self.find_all(patterns);
         assert!(
             found.is_empty() || found.len() == patterns.len(),
             "{found:?} of {patterns:?}"
         );
+    }
+
+    fn find_all(&self, patterns: &[&str]) -> Vec<PathBuf> {
+        let found = patterns.iter().flat_map(|pattern| self.find(pattern));
+        found.collect()
     }
 
     /// Nothing is left of a freeze.
