@@ -200,8 +200,8 @@ fn the_clone_is_the_image(fs: &str) {
     let fio = bed.set_to_work();
     let mut tracked = 0;
     // On a busy machine the kernel loses a record now and then: then all is cloned, and rightly so.
-    let tries = if can_track() { 3 * count } else { count };
-    for number in 0..tries {
+    let most = if can_track() { 3 * count } else { count };
+    for number in 0..most {
         let _round = Round::of(format!("{fs} {number}"));
         let tried = tally(&format!("tracked freezes, {fs} guest"), 1);
         let look = bed.look_while_frozen();
