@@ -376,9 +376,6 @@ const FOLLOWING: &[(&str, &str, &str)] = &[
     ("perf_event_open", "", "error=EMFILE"),
     ("perf_event_open", "", "signal=KILL"),
     ("mmap", "MAP_SHARED", "error=ENOMEM"),
-    // Of the device's statistics, from some moment on: how many of others come before depends on the
-    // time that cloning takes.
-    ("pread64", ", 512, 0)", "error=EIO"),
 ];
 
 /// In the words of strace: what is done to the first call of this name that has this text in `trace`.
@@ -386,8 +383,7 @@ fn aimed(trace: &Trace, (name, text, what): (&str, &str, &str)) -> Option<String
     let is_named = |line: &&String| line.starts_with(&format!("{name}("));
     let mut named = trace.lines().iter().filter(is_named);
     let before = named.position(|line| line.contains(text))?;
-    let on = if name == "pread64" { "+" } else { "" };
-    Some(format!("-e inject={name}:{what}:when={}{on}", before + 1))
+    Some(format!("-e inject={name}:{what}:when={}", before + 1))
 }
 
 #[test]
@@ -402,12 +398,15 @@ fn whatever_fails_while_it_is_followed_the_snapshot_is_right() {
     let is_ours = |(name, _, _): &&(_, _, _)| can_track() || *name != "mmap";
     let following = FOLLOWING.iter().filter(is_ours);
     let following = following.map(|fault| aimed(&whole, *fault));
+    let device = pool.loops()[0].device.replace("/dev/", "/sys/block/");
+    let statistics = format!("-P {device}/stat -e inject=pread64:error=EIO:when=1+");
     // Followed until then.
     let frozen = [1, 2].map(|nth| {
         let path = home.display();
-        Some(format!("-P {path} -e inject=ioctl:signal=KILL:when={nth}"))
+        format!("-P {path} -e inject=ioctl:signal=KILL:when={nth}")
     });
-    for (number, options) in following.chain(frozen).enumerate() {
+    let others = [statistics].into_iter().chain(frozen).map(Some);
+    for (number, options) in following.chain(others).enumerate() {
         // Where nothing can be followed there is nothing more to fail.
         let Some(options) = options else {
             assert!(!can_track(), "{:?} is not there", FOLLOWING[number]);
