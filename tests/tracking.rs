@@ -398,6 +398,7 @@ fn whatever_fails_while_it_is_followed_the_snapshot_is_right() {
     let is_ours = |(name, _, _): &&(_, _, _)| can_track() || *name != "mmap";
     let following = FOLLOWING.iter().filter(is_ours);
     let following = following.map(|fault| aimed(&whole, *fault));
+    // By their path, and all of them: how many calls come before depends on the time that cloning takes.
     let device = pool.loops()[0].device.replace("/dev/", "/sys/block/");
     let statistics = format!("-P {device}/stat -e inject=pread64:error=EIO:when=1+");
     // Followed until then.

@@ -249,7 +249,7 @@ fn freeze_failure(name: &str, error: io::Error) -> Failure {
                 format!("cannot freeze {name}"),
                 "its filesystem could not write everything back",
             )
-            .with_hint("the kernel's log ('dmesg') says why: a full pool is one reason; if it has given up, 'lovol check' says what to do"),
+            .with_hint("the kernel's log ('dmesg') says why: a full pool is one reason; if the filesystem has given up, 'lovol check' says what to do"),
         ),
         _ => Failure::Error(Error::io("freeze", name, error)),
     }
