@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use crate::support::{
     Finished, Lovol, Moment, Running, TO_AIM, TestPool, Thaw, Trace, Writer, children,
-    ensure_state, ensure_unchanged, leave_others, state, strike, wait_until,
+    ensure_state, ensure_unchanged, is_dead, leave_others, state, strike, wait_until,
 };
 
 /// The guardian thaws a moment after it notices, whatever the machine has to do besides.
@@ -280,6 +280,23 @@ fn stopped_inside_the_freeze_its_guardian_thaws_at_the_deadline() {
     assert!(finished.stderr.contains("longer than 10"), "{finished}");
     ensure_state(&home.pool, &before);
     assert_eq!(home.markers(), 0);
+}
+
+#[test]
+fn a_freeze_that_somebody_else_has_ended_is_over_for_the_guardian_too() {
+    let home = Home::new(SMALL);
+    let halted = Halted::before_thaw(&home);
+
+    home.pool.sh("fsfreeze --unfreeze $TEMP/home");
+    // At the deadline, with nothing to thaw; a backup agent's freeze may come at any moment.
+    let guardian = halted.guardian.as_raw();
+    wait_until("the guardian leaves", TOO_LONG, || is_dead(guardian));
+
+    home.pool.sh("fsfreeze --freeze $TEMP/home");
+    halted.kill_both();
+    home.pool.sh("fsfreeze --unfreeze $TEMP/home");
+    home.must_have_no_snapshot("a");
+    home.writer.stop();
 }
 
 #[test]

@@ -86,12 +86,14 @@ fn at_one_instant(
     }
     // What is known now is not found out in a freeze that is in vain.
     passes.distrust();
-    let frozen = freeze(takings, passes, &wards, limits)?;
-    if !passes.distrust() {
-        return Ok(frozen);
+    loop {
+        let frozen = freeze(takings, passes, &wards, limits)?;
+        if !passes.distrust() {
+            return Ok(frozen);
+        }
+        // What was cloned of one may be older than the instant: all of that one again, in an instant
+        // of its own.  That ends, as each time there is one less to be followed.
     }
-    // What was cloned may be older than the instant: all of it again, in an instant of its own.
-    freeze(takings, passes, &wards, limits)
 }
 
 fn freeze(

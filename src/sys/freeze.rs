@@ -102,6 +102,8 @@ fn attempt(
         .doing("block", "signals")
         .map_err(Failure::Error)?;
     let expedited = Expedited::find_off();
+    // Not after the guardian's own: before ours is over, it has thawed nothing.
+    let deadline = Deadline(Instant::now() + limit);
     let guardian = Guardian::start(wards, expedited.as_ref(), limit)
         .doing("fork", "the guardian")
         .map_err(Failure::Error)?;
@@ -111,7 +113,6 @@ fn attempt(
     // Without the right to lock memory the freeze is as safe, only less surely short.
     let _ = nix::sys::mman::mlockall(MlockAllFlags::MCL_CURRENT);
     let started = Instant::now();
-    let deadline = Deadline(started + limit);
     let frozen = freeze_all(wards, deadline);
     let at = Timestamp::now();
     let worked = frozen.is_ok().then(|| work(deadline));
@@ -214,7 +215,13 @@ fn thaw(ward: &Ward, deadline: Deadline) -> io::Result<()> {
         match ioctl::thaw(&ward.root) {
             Ok(()) => {
                 ward.marker.set(State::Thawed);
-                return Ok(());
+                // Past the deadline the guardian may have been before us: then what we have cloned was
+                // written to meanwhile, and this was somebody else's freeze.
+                return if deadline.is_ahead() {
+                    Ok(())
+                } else {
+                    Err(too_late())
+                };
             }
             // Not frozen: by whom ever, it is over.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {

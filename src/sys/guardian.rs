@@ -7,7 +7,8 @@
 //! ioctl, which may have to wait for somebody else's freeze: thawing that would hit theirs.  Once the
 //! ioctl is over the parent says so at once, unless it was stopped just there: so INTENT is thawed of
 //! a parent that is dead or stopped.  (One that is stopped there and was about to hear that somebody
-//! else's freeze is in the way cannot be told from one that has frozen: then theirs is thawed.)
+//! else's freeze is in the way cannot be told from one that has frozen: then theirs is thawed.  The same
+//! goes for one that is killed while it waits there.)
 //!
 //! It leaves only when every marker says THAWED or NOT-OURS, or after a thaw once the parent is
 //! dead; until then it keeps trying.
@@ -159,18 +160,37 @@ fn guard(parent: &Parent, wards: &[Ward], deadline: Duration) {
         }
         if started.elapsed() >= deadline {
             for ward in wards {
-                let may_be_ours = match ward.marker.state() {
-                    State::Frozen => true,
-                    State::Intent => parent.is_stopped(),
-                    State::Idle | State::NotOurs | State::Thawed => false,
-                };
-                // Once for each: a second thaw could only hit somebody else's freeze.
-                if may_be_ours && ioctl::thaw(&ward.root).is_ok() {
-                    ward.marker.set(State::Thawed);
-                }
+                thaw_late(ward, parent);
             }
         }
     }
+}
+
+/// Thaws what is ours past the deadline; once, as a second thaw could only hit somebody else's freeze.
+fn thaw_late(ward: &Ward, parent: &Parent) {
+    let state = ward.marker.state();
+    let may_be_ours = match state {
+        State::Frozen => true,
+        State::Intent => parent.is_stopped(),
+        State::Idle | State::NotOurs | State::Thawed => false,
+    };
+    if !may_be_ours {
+        return;
+    }
+    let is_over = match ioctl::thaw(&ward.root) {
+        Ok(()) => true,
+        // Somebody else has ended our freeze: what is frozen from now on is theirs.  But one that is
+        // only intended may still come.
+        Err(error) => state == State::Frozen && is_not_frozen(&error),
+    };
+    if is_over {
+        ward.marker.set(State::Thawed);
+    }
+}
+
+/// Whether that is why FITHAW has failed.
+fn is_not_frozen(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
 }
 
 /// Waits until whoever holds the pipe's other end has died or said something (true), or the time
@@ -191,25 +211,28 @@ pub(super) fn wait_for_end(parent: &OwnedFd, time: Duration) -> bool {
     }
 }
 
+/// One that cannot be thawed at once does not keep the others waiting.
 fn thaw_for_the_dead(wards: &[Ward]) {
-    for ward in wards {
-        let is_over = !ward.marker.state().may_be_frozen() || thaw_persistently(&ward.root);
-        if is_over {
-            ward.marker.set(State::Thawed);
-            ward.marker.remove();
+    let started = Instant::now();
+    let mut left: Vec<&Ward> = wards.iter().collect();
+    loop {
+        left.retain(|ward| !has_thawed(ward));
+        if left.is_empty() || started.elapsed() >= LAST_TRIES {
+            return;
         }
+        std::thread::sleep(RETRY);
     }
 }
 
-/// Whether the filesystem is thawed at the end; that it was not frozen counts as well.
-fn thaw_persistently(root: &OwnedFd) -> bool {
-    let started = Instant::now();
-    while started.elapsed() < LAST_TRIES {
-        match ioctl::thaw(root) {
-            Ok(()) => return true,
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return true,
-            Err(_) => std::thread::sleep(RETRY),
+/// Tries once, and removes the marker of what is not frozen by us any more, if it ever was.
+fn has_thawed(ward: &Ward) -> bool {
+    if ward.marker.state().may_be_frozen() {
+        match ioctl::thaw(&ward.root) {
+            Err(error) if !is_not_frozen(&error) => return false,
+            _ => {}
         }
     }
-    false
+    ward.marker.set(State::Thawed);
+    ward.marker.remove();
+    true
 }

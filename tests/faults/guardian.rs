@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::bed::{Bed, Before};
 use super::calls::{Call, Fault};
 use super::verbs::Verb;
-use crate::support::{Finished, Running, Trace, children, wait_until};
+use crate::support::{Finished, Running, Trace, children, is_dead, wait_until};
 
 /// Being stopped, and dying, takes no longer.
 const SOON: Duration = Duration::from_secs(10);
@@ -94,11 +94,4 @@ fn kill_all(strace: &Running) -> bool {
         wait_until("it is dead", SOON, || is_dead(pid));
     }
     !guardian.is_empty()
-}
-
-/// Gone, or with nothing left but its exit code.
-fn is_dead(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit(')').next().unwrap_or_default();
-    state.trim_start().is_empty() || state.trim_start().starts_with('Z')
 }

@@ -44,7 +44,7 @@ pub(crate) use numbers::{Numbers, from_env};
 pub(crate) use pool::TestPool;
 pub(crate) use round::Round;
 pub(crate) use scratch::Scratch;
-pub(crate) use strike::{Moment, TO_AIM, Trace, children, strike, wait_until_delayed};
+pub(crate) use strike::{Moment, TO_AIM, Trace, children, is_dead, strike, wait_until_delayed};
 pub(crate) use system::{on_own_machine, on_own_system, write_fstab};
 pub(crate) use tally::tally;
 pub(crate) use terminal::Shell;

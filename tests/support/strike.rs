@@ -144,6 +144,13 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
+/// Gone, or with nothing left but its exit code.
+pub(crate) fn is_dead(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().unwrap_or_default();
+    state.trim_start().is_empty() || state.trim_start().starts_with('Z')
+}
+
 /// Waits until strace holds lovol at the call with one of these numbers, to let it go later.
 #[track_caller]
 pub(crate) fn wait_until_delayed(running: &Running, calls: &[&str]) {
