@@ -345,6 +345,38 @@ fn what_lies_on_the_device_is_not_frozen_through() {
 }
 
 #[test]
+fn a_part_on_another_device_is_not_frozen_through() {
+    let pool = TestPool::new();
+    pool.lovol("create data 400M --fs none").ok_any();
+    pool.lovol("attach data").ok_any();
+    pool.dir("data");
+    pool.sh("truncate -s 100M $TEMP/log
+        log=$(losetup --find --show $TEMP/log)
+        device=$(losetup --list --noheadings --output NAME --associated $POOL/volumes/data.img)
+        mkfs.xfs -q -l logdev=$log $device
+        mount -o logdev=$log $device $TEMP/data");
+    for options in ["rw", "ro"] {
+        pool.sh(&format!("mount -o remount,{options} $TEMP/data"));
+        let said = pool
+            .lovol("snapshot data@a")
+            .fails(1, "a part of its filesystem is on another device (logdev=");
+        assert!(said.contains("--crash"), "{said}");
+    }
+    pool.lovol("snapshot --crash data@a").ok("data@a\n");
+}
+
+#[test]
+fn a_large_image_of_an_odd_size_is_cloned_whole_in_a_freeze() {
+    let pool = TestPool::new();
+    // What 'dd' makes of a disk of 80 GB: a part of it ends within a block.
+    pool.sh("truncate -s 80000004096 $TEMP/disk.img; mkfs.ext4 -q $TEMP/disk.img");
+    pool.lovol("create home --from ./disk.img --copy").ok_any();
+    pool.lovol("mount home").arg(pool.dir("home")).ok_any();
+    pool.lovol("snapshot home@a").ok("home@a\n");
+    pool.lovol("check").ok("");
+}
+
+#[test]
 fn nothing_is_frozen_for_long_with_many_extents() {
     let pool = TestPool::new();
     mounted(&pool, "home", "ext4");

@@ -225,7 +225,10 @@ impl<'a> Taking<'a> {
     }
 
     fn clone_frozen(&self, range: (u64, u64), deadline: Deadline) -> io::Result<()> {
-        let step = reflink::FROZEN_RANGE.max(self.size / 64);
+        // In whole blocks, or the kernel refuses it, however odd the size is.
+        let step = (self.size / 64)
+            .max(1)
+            .next_multiple_of(reflink::FROZEN_RANGE);
         let may_go_on = || deadline.is_ahead();
         reflink::clone_in_steps(self.source.file, self.destination, range, step, may_go_on)
     }

@@ -124,6 +124,10 @@ fn choose_attached(source: &Source<'_>, usage: &Usage, device: &Attached) -> Res
             device: Some(device),
         });
     };
+    if let Some(option) = first.on_another_device() {
+        let why = format!("a part of its filesystem is on another device ({option})");
+        return Err(unreachable_by_freeze(source, &why));
+    }
     if first.is_filesystem_read_only() {
         // One that has become so by itself has lost what it had not written yet.
         let root = open_one(&mounts, device).ok().map(|(_, root)| root);

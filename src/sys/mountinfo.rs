@@ -38,6 +38,13 @@ impl MountEntry {
     pub fn is_filesystem_read_only(&self) -> bool {
         self.super_options.split(',').next() == Some("ro")
     }
+
+    /// Another device that a part of the filesystem is on, as the option that names it (xfs(5)).
+    pub fn on_another_device(&self) -> Option<&str> {
+        let names_device =
+            |option: &&str| option.starts_with("logdev=") || option.starts_with("rtdev=");
+        self.super_options.split(',').find(names_device)
+    }
 }
 
 /// The mount table as this process sees it.
