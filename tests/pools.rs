@@ -70,6 +70,25 @@ fn what_a_killed_init_has_left_is_in_nobodys_way() {
 }
 
 #[test]
+fn a_pool_whose_init_was_killed_at_the_very_end_is_never_taken_away() {
+    let pool = TestPool::raw();
+    let dir = pool.path().join("own");
+    let at = |words: &str| pool.lovol(words).env("LOVOL_POOL", &dir);
+    let init = || pool.lovol("init --loop 1G --sparse").arg(&dir);
+    init().ok_any();
+    // As it is left if only the note on its image was still to go.
+    pool.sh("setfattr -n user.lovol.unfinished $POOL/own.img");
+    at("create home 20M --fs ext4").ok("home\n");
+    pool.sh("umount $POOL/own");
+
+    init().fails(1, "exists already");
+
+    pool.sh("mount -o loop $POOL/own.img $POOL/own");
+    at("list --no-header -o name").ok("home\n");
+    at("check").ok("");
+}
+
+#[test]
 fn where_reflinks_are_missing_it_says_what_to_do_and_leaves_nothing() {
     let scratch = Scratch::new();
     sh(&format!(

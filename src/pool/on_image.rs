@@ -208,7 +208,7 @@ fn make_filesystem(image: &File) -> Result<()> {
     device.close()
 }
 
-fn attach(file: &File) -> Result<LoopDevice> {
+pub(super) fn attach(file: &File) -> Result<LoopDevice> {
     LoopDevice::attach(
         file,
         Options {

@@ -9,9 +9,11 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, XattrFlags};
 
 use crate::error::{Context, Error, Result};
 use crate::pool::init::open_dir;
-use crate::pool::on_image::remove_marker;
+use crate::pool::on_image::{attach, remove_marker};
+use crate::record::read_xattr;
+use crate::sys::beneath;
 use crate::sys::loopdev::{self, FileId};
-use crate::sys::mount;
+use crate::sys::mount::{self, Detached};
 use crate::usage::Usage;
 
 /// On the image from before it has its name until there is a pool in it.
@@ -65,7 +67,7 @@ impl Unfinished {
         let devices: Vec<_> = usage.devices_of(id).collect();
         let mut mounts = devices.iter().flat_map(|device| usage.mounts_of(device));
         if mounts.any(|mount| mount.dir == dir) {
-            let settings = crate::record::read_xattr(open_dir(dir)?);
+            let settings = read_xattr(open_dir(dir)?);
             if settings.doing("look at", dir)?.is_some() {
                 // Killed behind its last step: it is whole.
                 return is_finished(&self.file).doing("finish", &self.image);
@@ -76,10 +78,27 @@ impl Unfinished {
             loopdev::wait_until_gone(device)?;
         }
         Usage::look()?.must_not_use(&self.image.display().to_string(), id, None)?;
+        if self.has_pool()? {
+            // Killed behind its last step, and not mounted now.
+            return is_finished(&self.file).doing("finish", &self.image);
+        }
         if dir.exists() {
             remove_marker(&open_dir(dir)?);
         }
         rustix::fs::unlinkat(CWD, &self.image, AtFlags::empty())
             .map_err(|error| Error::io("remove", &self.image, error.into()))
+    }
+
+    /// Whether there is a whole pool in it, which is mounted nowhere: it may have been used for long.
+    fn has_pool(&self) -> Result<bool> {
+        let image = beneath::reopen(&self.file, OFlags::RDWR).doing("open", &self.image)?;
+        let device = attach(&image)?;
+        // Read-only, but the log replays: the settings may be in nothing else yet.
+        let mounted = Detached::new(&device.path(), "xfs", &["ro"])?;
+        let root = mounted.open_root().doing("look at", &self.image)?;
+        let settings = read_xattr(&root).doing("look at", &self.image)?;
+        drop((root, mounted));
+        device.close()?;
+        Ok(settings.is_some())
     }
 }
