@@ -534,6 +534,73 @@ fn what_is_in_use_by_now_is_not_moved_to_finish_what_was_begun() {
 }
 
 #[test]
+fn what_is_in_use_by_now_is_not_deleted_for_good_either() {
+    let pool = filled();
+    // Killed behind the first step of a 'delete --now -r'; the next mounts it.
+    let id = "home@20260101T000000Z";
+    let trash = format!("trash/{id}");
+    leave_intent(
+        &pool,
+        &serde_json::json!([
+            {"step": "make-dir", "path": trash},
+            {"step": "move", "from": "volumes/home.img", "to": format!("{trash}/volume.img")},
+            {"step": "move", "from": "snapshots/home", "to": format!("{trash}/snapshots")},
+            {"step": "trash", "volume": "home", "id": id, "deleted": "2026-01-01T00:00:00Z"},
+            {"step": "forget-trash", "id": id},
+            {"step": "remove", "path": format!("{trash}/snapshots/a.img")},
+            {"step": "remove-dir", "path": format!("{trash}/snapshots")},
+            {"step": "remove", "path": format!("{trash}/volume.img")},
+            {"step": "remove-dir", "path": trash},
+        ]),
+    );
+    pool.sh("mkdir $POOL/trash/home@20260101T000000Z $TEMP/m; mount -o loop $POOL/volumes/home.img $TEMP/m");
+    pool.lovol("create new 1M --fs none").ok("new\n");
+    assert!(pool.image("home").exists());
+    assert!(pool.snapshot_image("home", "a").exists());
+    pool.lovol("check").ok("");
+    pool.sh("umount $TEMP/m");
+}
+
+#[test]
+fn an_exchange_that_was_taken_back_is_not_begun_again() {
+    let pool = filled();
+    // Killed, or out of order, just before the index was to forget it: the new image is gone already.
+    let id = "home@20260101T000000Z";
+    leave_intent(
+        &pool,
+        &serde_json::json!([
+            {"step": "make-dir", "path": format!("trash/{id}")},
+            {
+                "step": "exchange",
+                "path": "volumes/home.img",
+                "with": format!("trash/{id}/volume.img"),
+                "uuid": "00000000-0000-4000-8000-000000000000",
+            },
+            {"step": "move", "from": "snapshots/home", "to": format!("trash/{id}/snapshots")},
+            {"step": "trash", "volume": "home", "id": id, "deleted": "2026-01-01T00:00:00Z"},
+        ]),
+    );
+    pool.lovol("create new 1M --fs none").ok("new\n");
+    assert!(pool.snapshot_image("home", "a").exists());
+    pool.lovol("check").ok("");
+}
+
+#[test]
+fn a_rollback_goes_on_where_the_pool_is_full() {
+    let pool = filled();
+    // What it was gets the record of a snapshot.
+    let log = pool.temp().join("strace");
+    pool.lovol("rollback home@a")
+        .strace(
+            &log,
+            "-e trace=setxattr -e inject=setxattr:error=ENOSPC:when=1",
+        )
+        .ok_any();
+    assert_eq!(Trace::read(&log).injected(), 1);
+    pool.lovol("check").ok("");
+}
+
+#[test]
 fn what_a_newer_lovol_says_of_a_volume_is_kept() {
     let pool = filled();
     let path = pool.path().join("index.json");

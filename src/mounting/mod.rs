@@ -20,6 +20,7 @@ use rustix::fs::OFlags;
 use crate::error::{Error, Result};
 use crate::guest::Fs;
 use crate::plan::Observer;
+use crate::pool::edit::Edit;
 use crate::pool::lock::Lock;
 use crate::pool::{Place, Pool};
 use crate::record::Record;
@@ -126,9 +127,10 @@ impl<'p> Image<'p> {
     }
 
     /// A volume may have gone to the trash with this snapshot since we locked it, by somebody who saw
-    /// no device yet.  Whoever comes after us sees it.
+    /// no device yet; or be about to go, by one who was killed, which is taken back now.  Whoever comes
+    /// after us sees it.
     fn must_still_be_there(&self) -> Result<()> {
-        let _pool = Lock::of_pool(self.pool)?;
+        let _edit = Edit::begin(self.pool)?;
         self.lock.must_be_of(self.pool, &self.place)
     }
 

@@ -62,20 +62,20 @@ impl<'p> Edit<'p> {
     }
 
     /// Finishes what was begun.  What is in use by now is not moved: then it is taken back, if
-    /// possible.  What cannot be removed is left; the index does not name it any more.
+    /// possible, as is what was being taken back.  What cannot be removed is left; the index does not
+    /// name it any more.
     fn finish_intents(&mut self) -> Result<()> {
         if self.index.intents.is_empty() {
             return Ok(());
         }
         for steps in std::mem::take(&mut self.index.intents) {
-            let is_taken_back = self.moves_what_is_used(&steps)?
-                && steps
-                    .iter()
-                    .rev()
-                    .try_for_each(|step| self.undo(step))
-                    .is_ok();
-            if !is_taken_back {
-                self.finish(&steps)?;
+            // They run in order: what comes behind it was not begun.
+            let begun = self
+                .first_not_to_go_on_with(&steps)?
+                .map(|at| &steps[..=at]);
+            match begun {
+                Some(begun) if self.undo_all(begun).is_ok() => {}
+                _ => self.finish(&steps)?,
             }
         }
         self.save()
@@ -95,18 +95,20 @@ impl<'p> Edit<'p> {
         Ok(())
     }
 
-    fn moves_what_is_used(&self, steps: &[Step]) -> Result<bool> {
+    /// The first step that would move what is in use by now, or the exchange that was taken back.
+    fn first_not_to_go_on_with(&self, steps: &[Step]) -> Result<Option<usize>> {
         let usage = Usage::look()?;
         let is_used = |path: &Path| {
             let place = beneath::open(self.pool.dir(), path, OFlags::PATH | OFlags::NOFOLLOW);
             let id = place.and_then(|fd| FileId::of(&File::from(fd)));
             id.is_ok_and(|id| usage.devices_of(id).next().is_some())
         };
-        Ok(steps.iter().any(|step| match step {
+        let is_gone = |path: &Path| matches!(beneath::exists(self.pool.dir(), path), Ok(false));
+        Ok(steps.iter().position(|step| match step {
             Step::Move { from, .. } => is_used(from),
             // Where it is done already, who uses what is there by now is not disturbed by going on.
-            Step::Exchange { path, uuid, .. } => {
-                !self.has_uuid(path, *uuid).unwrap_or(false) && is_used(path)
+            Step::Exchange { path, with, uuid } => {
+                !self.has_uuid(path, *uuid).unwrap_or(false) && (is_used(path) || is_gone(with))
             }
             _ => false,
         }))
@@ -186,13 +188,18 @@ impl<'p> Edit<'p> {
     /// Takes `steps` back, of which the last may have been carried out or not.
     fn take_back(&mut self, steps: &[Step], before: Index, why: Error) -> Error {
         let unfinished = self.index.clone();
-        let undone = steps.iter().rev().try_for_each(|step| self.undo(step));
+        let undone = self.undo_all(steps);
         self.index = before;
         if undone.is_ok() && self.save().is_ok() {
             return why;
         }
         self.index = unfinished;
         Error::Unfinished { why: Box::new(why) }
+    }
+
+    /// Undoes steps, the last first.
+    fn undo_all(&self, steps: &[Step]) -> Result<()> {
+        steps.iter().rev().try_for_each(|step| self.undo(step))
     }
 
     /// Undoes a step on files, or nothing where it was not carried out.
@@ -275,8 +282,8 @@ impl<'p> Edit<'p> {
         }
         let place = beneath::open(self.pool.dir(), path, OFlags::PATH | OFlags::NOFOLLOW)
             .doing("open", path)?;
-        record
-            .write_closed(&place)
+        // Also on a full filesystem: nothing else could be done, not even deleted, before this is.
+        ballast::make_room_for(self.pool.dir(), || record.write_closed(&place))
             .doing("write the record of", path)?;
         rustix::fs::chmod(beneath::fd_path(&place), Mode::from_raw_mode(mode))
             .doing("set the mode of", path)?;
