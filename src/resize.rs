@@ -34,6 +34,8 @@ use crate::usage::Usage;
 pub enum Amount {
     /// So large.
     To(Size),
+    /// So large, or as large as its image is already: never smaller.
+    AtLeast(Size),
     /// Larger by so much.
     More(Size),
     /// Smaller by so much.
@@ -70,10 +72,11 @@ impl<'p> Resize<'p> {
         let old = pool.look_at(&place)?.len();
         let record = image.record();
         // What +SIZE and -SIZE are from: typed again, they finish what was begun.
-        let from = if record.properties.contains_key(RESIZING) {
-            record.size
-        } else {
-            old
+        let is_unfinished = record.properties.contains_key(RESIZING);
+        let from = match amount {
+            Amount::AtLeast(_) => old,
+            _ if is_unfinished => record.size,
+            _ => old,
         };
         let resize = Self {
             pool,
@@ -368,6 +371,7 @@ fn resize_ext4(device: &Path, bytes: u64) -> Result<(), Failed> {
 fn wanted(pool: &Pool, place: &Place, amount: Amount, old: u64) -> Result<u64> {
     let bytes = match amount {
         Amount::To(size) => size.0,
+        Amount::AtLeast(size) => return Ok(size.rounded_up().0.max(old)),
         Amount::More(by) => old.saturating_add(by.0),
         Amount::Less(by) if by.0 >= old => {
             return Err(Error::usage(

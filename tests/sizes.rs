@@ -201,6 +201,32 @@ fn a_resize_that_was_not_finished_is_named_and_finished() {
 }
 
 #[test]
+fn what_a_resize_had_made_larger_is_not_made_smaller_by_its_line() {
+    let pool = TestPool::new();
+    pool.lovol("create home 64M --fs ext4").ok_any();
+    kill_between_image_and_filesystem(&pool, "resize home 256M", 256);
+    let provision = |words: &str, mib: u64| {
+        let line = format!("lovol:home /home lovol x-lovol.size={mib}M,x-lovol.grow 0 0\n");
+        pool.lovol("provision -").arg(words).stdin(line).finish()
+    };
+    ensure_unchanged(&pool, || {
+        for words in ["-n", "-v"] {
+            let said = provision(words, 128);
+            assert_eq!((said.code(), said.stdout.as_str()), (Some(0), ""), "{said}");
+            let warning = "warning: home has 256M, more than 128M, and is not made smaller\n";
+            assert_eq!(said.stderr, warning, "{said}");
+        }
+    });
+    // The size that it was to get is finished, and a larger one as well.
+    for mib in [256, 300] {
+        let said = provision("-v", mib);
+        assert_eq!(said.stdout, format!("made home {mib}M large\n"), "{said}");
+        assert_eq!(sizes(&pool, "home"), (mib, mib, "null".into()));
+    }
+    pool.lovol("check").ok("");
+}
+
+#[test]
 fn a_volume_grows_to_what_the_pool_has_room_for() {
     let pool = TestPool::new();
     pool.lovol("create home 64M --fs ext4").ok_any();

@@ -52,7 +52,8 @@ impl Provision {
                 .warn(&format!("{shown}:{line}: {warning}"));
         }
         let steps = || {
-            let steps = |task: &Task| task.action.steps(&plan.pools[task.pool]);
+            let observer = context.observer();
+            let steps = |task: &Task| task.action.steps(&plan.pools[task.pool], observer);
             let steps: Result<Vec<_>> = plan.tasks.iter().map(steps).collect();
             steps.map(|steps| steps.concat())
         };
@@ -79,7 +80,8 @@ fn carry_out(plan: Plan, file: &str, context: &Context<'_>) -> Result<()> {
     let (mut done, mut values, mut errors) = (Vec::new(), Vec::<Value>::new(), plan.failures);
     for Task { line, pool, action } in &plan.tasks {
         match action.carry_out(&plan.pools[*pool], context.observer()) {
-            Ok(text) => {
+            Ok(None) => {}
+            Ok(Some(text)) => {
                 values.push(json!({ "line": line, "done": text }));
                 done.push(text);
             }

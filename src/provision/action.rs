@@ -12,6 +12,7 @@ use crate::plan::{Observer, Step};
 use crate::pool::init::MadeDirs;
 use crate::pool::{Place, Pool};
 use crate::properties;
+use crate::provision::plan::is_larger;
 use crate::resize::{Amount, Resize};
 use crate::rollback;
 use crate::size::Size;
@@ -49,7 +50,7 @@ pub enum Action {
 impl Action {
     /// The steps that a plan shows: the verb's own, or the last ones where it is for a volume that
     /// a line before makes.
-    pub fn steps(&self, pool: &Pool) -> Result<Vec<Step>> {
+    pub fn steps(&self, pool: &Pool, observer: &dyn Observer) -> Result<Vec<Step>> {
         match self {
             Self::Create(new) => Ok(new.plan()),
             Self::Clone { from, to, options } => {
@@ -61,13 +62,14 @@ impl Action {
                 unless_new(clone.and_then(|clone| clone.plan()), copy)
             }
             Self::Resize { volume, fs, size } => {
-                let resize = Resize::open(pool, volume, Amount::To(*size));
+                let growth = growth(pool, volume, *size, observer);
                 let step = Step::SizeFilesystem {
                     image: Place::volume(volume).path(),
                     fs: fs.to_string(),
                     size: *size,
                 };
-                unless_new(resize.map(|resize| resize.plan()), step)
+                let steps = growth.map(|it| it.map_or_else(Vec::new, |resize| resize.plan()));
+                unless_new(steps, step)
             }
             Self::Set { volume, properties } => Ok(set_steps(volume, properties)),
             Self::Mount {
@@ -97,20 +99,23 @@ impl Action {
         }
     }
 
-    /// Does it, and returns in words what was done.
-    pub fn carry_out(&self, pool: &Pool, observer: &dyn Observer) -> Result<String> {
-        match self {
+    /// Does it, and returns in words what was done, if anything was.
+    pub fn carry_out(&self, pool: &Pool, observer: &dyn Observer) -> Result<Option<String>> {
+        let done = match self {
             Self::Create(new) => {
                 new.make(pool, observer)?;
-                Ok(format!("created {}", new.name))
+                format!("created {}", new.name)
             }
             Self::Clone { from, to, options } => {
                 ToVolume::open(pool, from.clone(), to.clone(), *options)?.make(observer)?;
-                Ok(format!("cloned {} to {to}", from.target()))
+                format!("cloned {} to {to}", from.target())
             }
             Self::Resize { volume, size, .. } => {
-                Resize::open(pool, volume, Amount::To(*size))?.carry_out(observer)?;
-                Ok(format!("made {volume} {size} large"))
+                let Some(growth) = growth(pool, volume, *size, observer)? else {
+                    return Ok(None);
+                };
+                growth.carry_out(observer)?;
+                format!("made {volume} {size} large")
             }
             Self::Set { volume, properties } => {
                 for step in set_steps(volume, properties) {
@@ -123,10 +128,7 @@ impl Action {
                 let shown = properties
                     .iter()
                     .map(|(key, value)| format!("{key}={value}"));
-                Ok(format!(
-                    "set {} of {volume}",
-                    shown.collect::<Vec<_>>().join(", ")
-                ))
+                format!("set {} of {volume}", shown.collect::<Vec<_>>().join(", "))
             }
             Self::Mount {
                 place,
@@ -142,10 +144,28 @@ impl Action {
                 if let Some(made) = made {
                     made.keep();
                 }
-                Ok(format!("mounted {} on {}", place.target(), dir.display()))
+                format!("mounted {} on {}", place.target(), dir.display())
             }
-        }
+        };
+        Ok(Some(done))
     }
+}
+
+/// The volume, locked, to be made larger; none where its image is larger already, which the index
+/// does not say: a resize was not finished, or came since the plan was made.
+fn growth<'p>(
+    pool: &'p Pool,
+    volume: &Name,
+    size: Size,
+    observer: &dyn Observer,
+) -> Result<Option<Resize<'p>>> {
+    let resize = Resize::open(pool, volume, Amount::AtLeast(size))?;
+    let has = resize.size();
+    if has > size {
+        observer.warn(&is_larger(volume, has, size));
+        return Ok(None);
+    }
+    Ok(Some(resize))
 }
 
 fn set_steps(volume: &Name, properties: &BTreeMap<String, String>) -> Vec<Step> {

@@ -314,9 +314,7 @@ fn compare(wanted: &Described, name: &Name, record: &Record) -> Vec<String> {
     }
     let has = Size(record.size);
     if let Some(size) = wanted.smaller_than(has) {
-        warnings.push(format!(
-            "{name} has {has}, more than {size}, and is not made smaller"
-        ));
+        warnings.push(is_larger(name, has, size));
     }
     if let Some(size) = wanted.larger_than(has).filter(|_| !wanted.grow) {
         warnings.push(format!(
@@ -324,6 +322,11 @@ fn compare(wanted: &Described, name: &Name, record: &Record) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// That a volume has more than is wanted, which is no reason to take from it.
+pub(super) fn is_larger(name: &Name, has: Size, wanted: Size) -> String {
+    format!("{name} has {has}, more than {wanted}, and is not made smaller")
 }
 
 fn is_mounted(pool: &Pool, place: &Place, dir: &Path) -> Result<bool> {
