@@ -1,9 +1,11 @@
 //! Making volumes: new ones, and of images that exist already.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::fs::{CWD, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
 
 use crate::claims::Claimed;
 use crate::error::{Context, Error, Result};
@@ -172,6 +174,8 @@ pub fn add(pool: &Pool, name: &Name, image: NewImage, record: &Record) -> Result
 pub struct Adoption {
     name: Name,
     path: PathBuf,
+    /// Where it lies, whatever becomes of the path.
+    dir: OwnedFd,
     file: File,
     fs: Fs,
     sector: Option<u32>,
@@ -188,8 +192,10 @@ impl Adoption {
         } else {
             OFlags::RDONLY
         };
-        let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(&path, flags, Mode::empty()).doing("open", &path)?);
+        let flags = access | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = open_dir_of(&path)?;
+        let file = rustix::fs::openat(&dir, name_in_dir(&path), flags, Mode::empty());
+        let file = File::from(file.doing("open", &path)?);
         let metadata = file.metadata().doing("look at", &path)?;
         if !metadata.is_file() || metadata.len() == 0 {
             return Err(Error::refused(
@@ -210,6 +216,7 @@ impl Adoption {
         Ok(Self {
             name: name.clone(),
             path,
+            dir,
             file,
             fs,
             sector: signature.small_sector(),
@@ -364,7 +371,9 @@ impl Moving<'_> {
     }
 
     fn rename_and_save(&self, record: &mut Record, edit: &mut Edit<'_>) -> Result<()> {
-        let Adoption { name, path, .. } = self.adoption;
+        let Adoption {
+            name, path, dir, ..
+        } = self.adoption;
         record.size = record.size.next_multiple_of(4096);
         self.file.set_len(record.size).doing("size", path)?;
         record.write(self.file).doing("write the record of", path)?;
@@ -374,12 +383,10 @@ impl Moving<'_> {
         rustix::fs::fsync(self.file).doing("write back", path)?;
         let volumes = beneath::open_dir(self.pool.dir(), "volumes").doing("open", "volumes")?;
         let file_name = format!("{name}.img");
-        rustix::fs::renameat_with(CWD, path, &volumes, &file_name, RenameFlags::NOREPLACE)
-            .doing("move", path)?;
+        let (from, flags) = (name_in_dir(path), RenameFlags::NOREPLACE);
+        rustix::fs::renameat_with(dir, from, &volumes, &file_name, flags).doing("move", path)?;
         if self.pool.image_id(&Place::volume(name))? != self.id {
-            // It goes back to where it was.
-            let _ =
-                rustix::fs::renameat_with(&volumes, &file_name, CWD, path, RenameFlags::NOREPLACE);
+            self.move_back(&volumes);
             return Err(Error::refused(
                 format!("cannot move {}", path.display()),
                 "another file took its place meanwhile",
@@ -392,23 +399,26 @@ impl Moving<'_> {
         edit.save()
     }
 
+    /// What was moved goes back to where it was.
+    fn move_back(&self, volumes: &OwnedFd) {
+        let Adoption {
+            name, path, dir, ..
+        } = self.adoption;
+        let (file_name, to) = (format!("{name}.img"), name_in_dir(path));
+        let flags = RenameFlags::NOREPLACE;
+        let _ = rustix::fs::renameat_with(volumes, file_name, dir, to, flags);
+    }
+
     /// Gives the file its old name, owner, mode and size back.
     fn take_back(&self, before: &rustix::fs::Stat) {
-        let Adoption { name, path, .. } = self.adoption;
+        let Adoption { name, .. } = self.adoption;
         if let Ok(volumes) = beneath::open_dir(self.pool.dir(), "volumes") {
             if self
                 .pool
                 .image_id(&Place::volume(name))
                 .is_ok_and(|id| id == self.id)
             {
-                let file_name = format!("{name}.img");
-                let _ = rustix::fs::renameat_with(
-                    &volumes,
-                    &file_name,
-                    CWD,
-                    path,
-                    RenameFlags::NOREPLACE,
-                );
+                self.move_back(&volumes);
             }
         }
         drop(
@@ -423,6 +433,20 @@ impl Moving<'_> {
         );
         let _ = rustix::fs::fchmod(self.file, Mode::from_raw_mode(before.st_mode & 0o7777));
     }
+}
+
+/// The directory that a canonical path's file lies in: such a path leads through no symlink, and one
+/// that has come into it meanwhile leads to something else.
+fn open_dir_of(path: &Path) -> Result<OwnedFd> {
+    let dir = path.parent().unwrap_or(path);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(CWD, dir, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        .doing("open", dir)
+}
+
+/// What a canonical path's file is called there; only `/` has no name.
+fn name_in_dir(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or(OsStr::new("."))
 }
 
 fn cannot_make(name: &Name) -> String {

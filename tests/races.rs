@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::support::{Running, TestPool, children, wait_until, wait_until_delayed};
+use crate::support::{Finished, Running, TestPool, children, wait_until, wait_until_delayed};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -230,4 +230,56 @@ fn what_replaces_a_volume_is_used_only_when_the_index_names_it() {
     pool.lovol("purge -y a").ok_any();
     pool.lovol("detach a").ok("");
     pool.lovol("check").ok("");
+}
+
+/// Moves an image into a pool, and puts a symlink to another directory in the place of the image's own
+/// while lovol is held at a rename.
+fn while_an_image_is_moved(pool: &TestPool, options: &str) -> Finished {
+    pool.sh(
+        "mkdir $POOL/p $POOL/dir $POOL/other; lovol init $POOL/p; umask 027
+         truncate -s 16M $POOL/dir/x.img; truncate -s 32M $POOL/other/x.img",
+    );
+    let command = pool.lovol("create x --move --from");
+    let command = command
+        .arg(pool.path().join("dir/x.img"))
+        .env("LOVOL_POOL", pool.path().join("p"));
+    let running = command.strace(pool.temp().join("strace"), options).start();
+    // renameat2(2)
+    wait_until_delayed(&running, &["316"]);
+    pool.sh("mv $POOL/dir $POOL/away; ln -s other $POOL/dir");
+    running.finish()
+}
+
+/// The images there are, and their sizes and modes.
+fn images(pool: &TestPool) -> String {
+    pool.sh("cd $POOL; find . -name '*.img' -printf '%P %s %m\\n' | sort")
+}
+
+#[test]
+fn an_image_is_moved_from_where_it_was_found() {
+    let pool = TestPool::raw();
+    let options = "-e trace=renameat2 -e inject=renameat2:delay_enter=3000000:when=1";
+    let finished = while_an_image_is_moved(&pool, options);
+    assert_eq!(
+        (finished.code(), images(&pool).as_str()),
+        (
+            Some(0),
+            "other/x.img 33554432 640\np/volumes/x.img 16777216 600"
+        ),
+        "{finished}"
+    );
+}
+
+#[test]
+fn an_image_that_cannot_be_moved_goes_back_to_where_it_was_found() {
+    let pool = TestPool::raw();
+    // What fails is to write the pool's directory back, when the image is there.
+    let options = "-e trace=renameat2,fsync -e inject=renameat2:delay_enter=3000000:when=2 \
+                   -e inject=fsync:error=EIO:when=2";
+    let finished = while_an_image_is_moved(&pool, options);
+    assert_eq!(
+        (finished.code(), images(&pool).as_str()),
+        (Some(1), "away/x.img 16777216 640\nother/x.img 33554432 640"),
+        "{finished}"
+    );
 }

@@ -711,3 +711,30 @@ fn an_image_that_is_open_or_in_a_pool_is_not_moved_into_one() {
     });
     at("create x --move --from").arg(&file).ok("x\n");
 }
+
+#[test]
+fn what_a_symlink_leads_to_is_moved_and_the_symlink_stays() {
+    let pool = TestPool::raw();
+    pool.sh(
+        "mkdir $POOL/p $POOL/dir; lovol init $POOL/p; truncate -s 16M $POOL/dir/x.img
+         ln -s dir/x.img $POOL/link.img",
+    );
+    let create = |path: &str| {
+        let command = pool.lovol("create x --move --from").arg(path);
+        command
+            .env("LOVOL_POOL", pool.path().join("p"))
+            .within(pool.path())
+    };
+    for (path, says) in [
+        ("..", "Is a directory"),
+        ("/", "Is a directory"),
+        ("dir/none.img", "cannot find"),
+    ] {
+        create(path).fails(1, says);
+    }
+    create("dir/../link.img").ok("x\n");
+    assert_eq!(
+        pool.sh("cd $POOL; ls -A dir; readlink link.img; stat -c %s p/volumes/x.img"),
+        "dir/x.img\n16777216"
+    );
+}
