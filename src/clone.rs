@@ -13,7 +13,6 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Uid};
 use crate::error::{Context, Error, Result};
 use crate::guest::Fs;
 use crate::image::{Named, NewImage, attach_for_us};
-use crate::index::Index;
 use crate::name::Name;
 use crate::plan::{Observer, Step};
 use crate::pool::lock::{self, Lock};
@@ -125,7 +124,7 @@ impl<'p> ToVolume<'p> {
         if index.volumes.contains_key(&self.to) {
             let id = trash::new_id(&index, &self.to, crate::time::now_in_seconds());
             let record = self.parent.child();
-            steps.extend(self.replacement(&id, &index, &record));
+            steps.extend(self.replacement(&id, &record)?);
         }
         Ok(steps)
     }
@@ -186,7 +185,7 @@ impl<'p> ToVolume<'p> {
             "the volume that {} was goes to the trash as {id}",
             self.to
         ));
-        let steps = self.replacement(&id, &edit.index, record);
+        let steps = self.replacement(&id, record)?;
         let (make_dir, rest) = steps.split_at(1);
         edit.carry_out(make_dir, observer)?;
         let result = self.exchange(image, &id, record, &mut edit, rest, observer);
@@ -219,7 +218,7 @@ impl<'p> ToVolume<'p> {
 
     /// The new image lies in the trash until it is exchanged with the old one, which so is never
     /// without a name, and can be undeleted.
-    fn replacement(&self, id: &str, index: &Index, record: &Record) -> Vec<Step> {
+    fn replacement(&self, id: &str, record: &Record) -> Result<Vec<Step>> {
         let mut steps = vec![
             Step::MakeDir {
                 path: trash_dir(id),
@@ -230,11 +229,7 @@ impl<'p> ToVolume<'p> {
                 uuid: record.uuid,
             },
         ];
-        if index
-            .volumes
-            .get(&self.to)
-            .is_some_and(|volume| !volume.snapshots.is_empty())
-        {
+        if edit::has_snapshots(self.pool, &snapshots_dir(&self.to))? {
             steps.push(Step::Move {
                 from: snapshots_dir(&self.to),
                 to: trash_dir(id).join("snapshots"),
@@ -249,7 +244,7 @@ impl<'p> ToVolume<'p> {
             volume: self.to.clone(),
             record: Box::new(record.clone()),
         });
-        steps
+        Ok(steps)
     }
 }
 

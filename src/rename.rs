@@ -41,7 +41,7 @@ impl Rename {
                     from: self.place().path(),
                     to: Place::volume(to).path(),
                 }];
-                if !volume.snapshots.is_empty() {
+                if edit::has_snapshots(pool, &snapshots_dir(from))? {
                     edit::must_be_free(pool, &snapshots_dir(to))?;
                     steps.push(Step::Move {
                         from: snapshots_dir(from),

@@ -78,7 +78,7 @@ fn image_must_be_closed(pool: &Pool, usage: &Usage, place: &Place, record: &Reco
 }
 
 /// The steps that move a volume to the trash.
-pub fn plan_delete(index: &Index, name: &Name, id: &str, deleted: Timestamp) -> Vec<Step> {
+pub fn plan_delete(pool: &Pool, name: &Name, id: &str, deleted: Timestamp) -> Result<Vec<Step>> {
     let mut steps = vec![
         Step::MakeDir {
             path: trash_dir(id),
@@ -88,11 +88,7 @@ pub fn plan_delete(index: &Index, name: &Name, id: &str, deleted: Timestamp) -> 
             to: Place::TrashedVolume(id.to_owned()).path(),
         },
     ];
-    if index
-        .volumes
-        .get(name)
-        .is_some_and(|volume| !volume.snapshots.is_empty())
-    {
+    if edit::has_snapshots(pool, &snapshots_dir(name))? {
         steps.push(Step::Move {
             from: snapshots_dir(name),
             to: trash_dir(id).join("snapshots"),
@@ -103,7 +99,7 @@ pub fn plan_delete(index: &Index, name: &Name, id: &str, deleted: Timestamp) -> 
         id: id.to_owned(),
         deleted,
     });
-    steps
+    Ok(steps)
 }
 
 /// The steps that take a deleted volume away for good.
@@ -128,14 +124,16 @@ pub fn plan_purge(trashed: &Trashed, id: &str) -> Vec<Step> {
 }
 
 /// The steps that bring a deleted volume back under a name.
-pub fn plan_undelete(trashed: &Trashed, id: &str, name: &Name) -> Vec<Step> {
+pub fn plan_undelete(pool: &Pool, id: &str, name: &Name) -> Result<Vec<Step>> {
     let mut steps = vec![Step::Move {
         from: Place::TrashedVolume(id.to_owned()).path(),
         to: Place::volume(name).path(),
     }];
-    if !trashed.volume.snapshots.is_empty() {
+    let snapshots = trash_dir(id).join("snapshots");
+    if edit::has_snapshots(pool, &snapshots)? {
+        edit::must_be_free(pool, &snapshots_dir(name))?;
         steps.push(Step::Move {
-            from: trash_dir(id).join("snapshots"),
+            from: snapshots,
             to: snapshots_dir(name),
         });
     }
@@ -146,7 +144,7 @@ pub fn plan_undelete(trashed: &Trashed, id: &str, name: &Name) -> Vec<Step> {
         id: id.to_owned(),
         volume: name.clone(),
     });
-    steps
+    Ok(steps)
 }
 
 /// The steps that remove snapshots for good: those that take them out of the index, and those
@@ -215,12 +213,17 @@ impl Deletion {
     }
 
     /// The steps, volume by volume, and the trash's names of the volumes.
-    pub fn plan(&self, index: &Index, deleted: Timestamp) -> (Vec<Step>, Vec<String>) {
+    pub fn plan(
+        &self,
+        pool: &Pool,
+        index: &Index,
+        deleted: Timestamp,
+    ) -> Result<(Vec<Step>, Vec<String>)> {
         let (mut steps, mut removals) = plan_remove_snapshots(index, &self.snapshots);
         let mut ids = Vec::new();
         for name in &self.volumes {
             let id = new_id(index, name, deleted);
-            steps.extend(plan_delete(index, name, &id, deleted));
+            steps.extend(plan_delete(pool, name, &id, deleted)?);
             if let (true, Some(volume)) = (self.now, index.volumes.get(name)) {
                 let trashed = Trashed {
                     name: name.clone(),
@@ -233,7 +236,7 @@ impl Deletion {
         }
         // What cannot be taken back comes last.
         steps.extend(removals);
-        (steps, ids)
+        Ok((steps, ids))
     }
 
     /// Deletes, and returns the trash's names of the volumes.
@@ -247,7 +250,7 @@ impl Deletion {
         if self.now {
             self.must_be_closed(pool, &edit.index)?;
         }
-        let (steps, ids) = self.plan(&edit.index, crate::time::now_in_seconds());
+        let (steps, ids) = self.plan(pool, &edit.index, crate::time::now_in_seconds())?;
         edit.carry_out(&steps, observer)?;
         Ok(ids)
     }
@@ -350,10 +353,7 @@ pub fn prepare_undelete(
         ))
     })?;
     edit::must_be_free(pool, &Place::volume(&name).path())?;
-    if !trashed.volume.snapshots.is_empty() {
-        edit::must_be_free(pool, &snapshots_dir(&name))?;
-    }
-    Ok((plan_undelete(trashed, id, &name), name))
+    Ok((plan_undelete(pool, id, &name)?, name))
 }
 
 /// Takes deleted volumes away for good.

@@ -738,3 +738,87 @@ fn what_a_symlink_leads_to_is_moved_and_the_symlink_stays() {
         "dir/x.img\n16777216"
     );
 }
+
+/// A pool with a volume `home`, and a first snapshot of it whose lovol was killed when the image had its
+/// name, before the index had it.
+fn with_a_snapshot_that_the_index_does_not_name() -> TestPool {
+    let pool = TestPool::new();
+    pool.sh("lovol create home 1M --fs none; lovol create other 1M --fs none");
+    let options = "-e trace=renameat2 -e inject=renameat2:signal=KILL:when=1";
+    let command = pool.lovol("snapshot home@x");
+    command
+        .strace(pool.temp().join("strace"), options)
+        .finish()
+        .expect_failure("");
+    assert!(pool.snapshot_image("home", "x").exists());
+    pool.lovol("list -a home --no-header -o name").ok("home\n");
+    pool
+}
+
+#[test]
+fn a_snapshot_that_the_index_does_not_name_goes_with_its_volume() {
+    for (script, names) in [
+        ("lovol rename home work", "other work work@x"),
+        (
+            "lovol delete home; lovol undelete home",
+            "home home@x other",
+        ),
+        (
+            "lovol delete home; lovol check --repair; lovol undelete home --as work",
+            "other work work@x",
+        ),
+        (
+            "lovol clone --force other home; lovol undelete home --as old",
+            "home old old@x other",
+        ),
+    ] {
+        let pool = with_a_snapshot_that_the_index_does_not_name();
+        pool.sh(script);
+        pool.lovol("check --repair").ok("");
+        pool.lovol("check").ok("");
+        let listed = pool.lovol("list -a --no-header -o name").ok_any();
+        assert_eq!(listed.replace('\n', " ").trim(), names, "{script}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_the_index_does_not_name_is_removed_when_it_is_named() {
+    for script in [
+        "lovol delete -y --now home",
+        "lovol delete home; lovol purge -y home",
+    ] {
+        let pool = with_a_snapshot_that_the_index_does_not_name();
+        pool.sh(script);
+        // It is in the trash, and no volume's.
+        pool.lovol("check").fails(1, "1 thing is wrong");
+        pool.lovol("check --repair").fails(1, "1 thing is wrong");
+        pool.lovol("list -a --no-header -o name").ok("other\n");
+        pool.lovol("purge -y home").ok("");
+        pool.lovol("check").ok("");
+        assert_eq!(
+            pool.sh("ls -A $POOL/snapshots $POOL/trash | grep -c img || true"),
+            "0"
+        );
+    }
+}
+
+#[test]
+fn snapshots_whose_volume_is_gone_are_cloned_and_removed() {
+    let pool = TestPool::new();
+    pool.sh("lovol create home 1M --fs none; lovol snapshot home@x; rm $POOL/volumes/home.img");
+    let found = pool.lovol("check --repair").finish();
+    assert!(
+        found
+            .stdout
+            .contains("volumes/home.img: the index names it"),
+        "{found}"
+    );
+    pool.lovol("clone home@x back").ok("back\n");
+    pool.sh("lovol delete -r home; lovol purge -y home");
+    pool.lovol("list -a --no-header -o name").ok("back\n");
+    pool.lovol("check").ok("");
+    assert_eq!(
+        pool.sh("ls -A $POOL/snapshots $POOL/trash | grep -c img || true"),
+        "0"
+    );
+}

@@ -45,8 +45,8 @@ impl Delete {
         let index = pool.index()?;
         let deletion = self.deletion(&pool, &index)?;
         deletion.check(&pool, &index)?;
-        let plan = || Ok(deletion.plan(&index, crate::time::now_in_seconds()).0);
-        if context.shows(plan)? {
+        let plan = || deletion.plan(&pool, &index, crate::time::now_in_seconds());
+        if context.shows(|| plan().map(|(steps, _)| steps))? {
             return Ok(());
         }
         if self.now && !deletion.volumes.is_empty() {

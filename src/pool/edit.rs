@@ -428,6 +428,19 @@ fn replace(dir: BorrowedFd<'_>, new: &str) -> io::Result<()> {
     }
 }
 
+/// Whether anything lies in the directory of a volume's snapshots: those that the index does not name, as
+/// whoever took them was killed before, go where their volume goes, too.
+pub fn has_snapshots(pool: &Pool, dir: &Path) -> Result<bool> {
+    match beneath::names(pool.dir(), dir) {
+        Ok(names) => Ok(!names.is_empty()),
+        Err(error) => match error.raw_os_error() {
+            // Somebody else's file or symlink is not ours to move.
+            Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => Ok(false),
+            _ => Err(Error::io("list", pool.path().join(dir), error)),
+        },
+    }
+}
+
 /// Refuses when something lies at a place where a step is to put something.
 pub fn must_be_free(pool: &Pool, path: &Path) -> Result<()> {
     let is_taken = beneath::exists(pool.dir(), path).doing("look at", path)?;

@@ -237,7 +237,8 @@ impl Pool {
     /// Another lovol may have taken the image away since its name was looked up: then that it has
     /// no such name any more is what went wrong.
     fn or_gone(&self, place: &Place, error: Error) -> Error {
-        if error.errno() != Some(libc::ENOENT) {
+        let is_in_trash = matches!(place, Place::TrashedVolume(_) | Place::TrashedSnapshot(..));
+        if error.errno() != Some(libc::ENOENT) || is_in_trash {
             return error;
         }
         let now = self.index();
