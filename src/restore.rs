@@ -153,7 +153,7 @@ impl<'p> Restore<'p> {
         let place = Place::Snapshot(self.source.snapshot.clone());
         let reading = Image::open(self.pool, &place)?.open_to_read(observer)?;
         observer.begin(&self.step());
-        // ^C comes after: what it would leave lies beside the destination.
+        // ^C ends the copying, and comes when what it has left beside the destination is away.
         let signals = Blocked::all().doing("block", "signals")?;
         let copied = self.copy(&reading);
         drop(signals);
@@ -218,7 +218,7 @@ fn copy(from: &OwnedFd, name: &OsStr, to: &OwnedFd) -> Result<()> {
     ];
     let mut words: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
     words.extend([from.as_os_str(), to.as_os_str()]);
-    CP.run_undisturbed(&words, &[0]).map(drop)
+    CP.run_until_signalled(&words, &[0]).map(drop)
 }
 
 /// The directory where it was in the mounted volume, through no symlink of its users, and its path.

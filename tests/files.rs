@@ -1,6 +1,12 @@
 //! `lovol diff` and `lovol restore`: single files of snapshots.
 
-use crate::support::{TestPool, ensure_unchanged, kernel_tells_twins_apart};
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{TestPool, children, ensure_unchanged, kernel_tells_twins_apart, wait_until};
 
 #[track_caller]
 fn pool(fs: &str) -> TestPool {
@@ -156,4 +162,33 @@ fn a_file_comes_back_as_it_was(fs: &str) {
         .fails(1, "home is not mounted");
     assert_eq!(pool.loops(), []);
     assert_eq!(pool.mounts(), []);
+}
+
+#[test]
+fn a_restore_that_is_interrupted_leaves_nothing() {
+    const SOON: Duration = Duration::from_secs(30);
+    let pool = TestPool::new();
+    pool.mounted("home", "1G --fs ext4");
+    pool.sh("head -c 400M /dev/urandom > home/big; lovol snapshot home@a; mkdir out");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut restore = pool.lovol("restore home@a:big out/big").start();
+        let mut copying = None;
+        wait_until("it copies", SOON, || {
+            let is_cp = |pid: &i32| {
+                fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "cp\n")
+            };
+            copying = children(restore.pid().as_raw()).into_iter().find(is_cp);
+            copying.is_some()
+        });
+        // It is not done before the signal comes.
+        let copying = Pid::from_raw(copying.unwrap());
+        kill(copying, Signal::SIGSTOP).unwrap();
+        restore.signal(signal);
+        // It may be dead by now.
+        kill(copying, Signal::SIGCONT).ok();
+
+        let finished = restore.finish();
+        assert_eq!(finished.signal(), Some(signal as i32), "{finished}");
+        assert_eq!(pool.sh("ls -A out"), "");
+    }
 }

@@ -1,6 +1,7 @@
 //! Signals that wait.
 
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// Blocks every signal for as long as it lives; what came meanwhile is delivered then.
 #[derive(Debug)]
@@ -23,4 +24,16 @@ impl Drop for Blocked {
     fn drop(&mut self) {
         let _ = self.0.thread_set_mask();
     }
+}
+
+/// Can be read from once a signal waits that a person or the system ends this process by; it goes on
+/// waiting.
+pub fn that_end() -> nix::Result<SignalFd> {
+    let signals = [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+    ];
+    SignalFd::with_flags(&signals.into_iter().collect(), SfdFlags::SFD_CLOEXEC)
 }

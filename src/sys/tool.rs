@@ -1,11 +1,19 @@
 //! The guest filesystems' own tools: found in fixed places, run with a clean environment.
 
 use std::ffi::OsStr;
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{Context, Error, Result};
+use crate::sys::signals;
 
 /// Where tools of root's are looked for; `$PATH` is the caller's and not to be trusted.
 const PLACES: [&str; 6] = [
@@ -48,7 +56,7 @@ impl Tool {
     /// # Errors
     /// [`Error::Tool`] with what it said, unless its exit code is in `accepted`.
     pub fn run<S: AsRef<OsStr>>(self, arguments: &[S], accepted: &[i32]) -> Result<String> {
-        self.run_as(arguments, accepted, |_| {})
+        self.run_as(arguments, accepted, How::Disturbed)
     }
 
     /// The same for one that is not to be stopped half way: ^C is lovol's alone.
@@ -57,28 +65,41 @@ impl Tool {
         arguments: &[S],
         accepted: &[i32],
     ) -> Result<String> {
-        self.run_as(arguments, accepted, |command| {
-            command.process_group(0);
-        })
+        self.run_as(arguments, accepted, How::Undisturbed)
+    }
+
+    /// The same for one that is long, while our signals are blocked: one that is to end lovol ends it
+    /// first, and comes when they are not any more.
+    pub fn run_until_signalled<S: AsRef<OsStr>>(
+        self,
+        arguments: &[S],
+        accepted: &[i32],
+    ) -> Result<String> {
+        self.run_as(arguments, accepted, How::UntilSignalled)
     }
 
     fn run_as<S: AsRef<OsStr>>(
         self,
         arguments: &[S],
         accepted: &[i32],
-        change: impl FnOnce(&mut Command),
+        how: How,
     ) -> Result<String> {
         let path = self.find()?;
         let mut command = Command::new(&path);
-        change(&mut command);
-        let output = command
+        command
             .args(arguments)
             .env_clear()
             .env("PATH", PLACES.join(":"))
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
-            .output()
-            .doing("run", &path)?;
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let output = match how {
+            How::Disturbed => command.output(),
+            How::Undisturbed => command.process_group(0).output(),
+            How::UntilSignalled => output_until_signalled(command.process_group(0)),
+        };
+        let output = output.doing("run", &path)?;
         if output
             .status
             .code()
@@ -107,4 +128,45 @@ impl Tool {
             said,
         })
     }
+}
+
+/// What becomes of it when a signal comes to lovol.
+#[derive(Clone, Copy)]
+enum How {
+    /// What a terminal sends goes to both.
+    Disturbed,
+    /// It goes on.
+    Undisturbed,
+    /// It is killed.
+    UntilSignalled,
+}
+
+/// Runs it, and kills it if there is a signal that is to end us.
+fn output_until_signalled(command: &mut Command) -> io::Result<Output> {
+    let signals = signals::that_end()?;
+    let mut child = command.spawn()?;
+    match watch(&child, signals) {
+        Ok(()) => child.wait_with_output(),
+        Err(error) => {
+            child.kill()?;
+            child.wait()?;
+            Err(error)
+        }
+    }
+}
+
+/// Kills it as soon as there is such a signal, from a thread that ends with it.
+fn watch(child: &Child, signals: SignalFd) -> io::Result<()> {
+    // Never another process that got its number.
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let wait_and_kill = move || {
+        let mut polled = [
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(process.as_fd(), PollFlags::POLLIN),
+        ];
+        while poll(&mut polled, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        // Nothing, if it has ended by itself.
+        let _ = pidfd_send_signal(&process, Signal::KILL);
+    };
+    std::thread::Builder::new().spawn(wait_and_kill).map(drop)
 }
