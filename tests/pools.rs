@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use std::os::unix::fs::MetadataExt;
+
 use crate::support::{Scratch, TestPool, ensure_unchanged, lovol, sh, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -172,6 +174,28 @@ fn an_unmounted_pool_refuses_every_verb_and_nothing_is_made_in_its_place() {
     lovol("list")
         .env("LOVOL_POOL", dir.to_str().unwrap())
         .ok_any();
+}
+
+#[test]
+fn what_is_allocated_for_a_pool_stays_so() {
+    let scratch = Scratch::new();
+    let dir = scratch.path().join("pool");
+    let made = lovol("init --loop 600M").arg(&dir).ok_any();
+    let line = format!(
+        "{0}.img {0} xfs loop,nofail,X-fstrim.notrim 0 0\n",
+        dir.display()
+    );
+    assert!(made.contains(&line), "{made}");
+    std::fs::write(scratch.path().join("fstab"), line).unwrap();
+
+    // As fstrim.timer does.
+    sh(&format!(
+        "fstrim --listed-in {}/fstab",
+        scratch.path().display()
+    ));
+
+    let image = std::fs::metadata(format!("{}.img", dir.display())).unwrap();
+    assert!(image.blocks() * 512 >= image.len(), "{}", image.blocks());
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl Init {
         show(
             &pool.dir,
             &abilities,
-            Some(&on_image::fstab_line(&pool.dir)),
+            Some(&on_image::fstab_line(&pool.dir, pool.sparse)),
             context,
         )
     }

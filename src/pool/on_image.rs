@@ -229,11 +229,15 @@ pub fn image_beside(dir: &Path) -> PathBuf {
 }
 
 /// The line that mounts the pool at boot.
-pub fn fstab_line(dir: &Path) -> String {
+///
+/// What is allocated at once would be given back by the weekly fstrim (fstrim(8),
+/// `X-fstrim.notrim`), and the filesystem beneath could be full when the pool needs it again.
+pub fn fstab_line(dir: &Path, is_sparse: bool) -> String {
     format!(
-        "{} {} xfs loop,nofail 0 0",
+        "{} {} xfs loop,nofail{} 0 0",
         escape_path(&image_beside(dir)),
-        escape_path(dir)
+        escape_path(dir),
+        if is_sparse { "" } else { ",X-fstrim.notrim" }
     )
 }
 
