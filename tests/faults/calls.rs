@@ -226,7 +226,7 @@ fn errors(name: &str, arguments: &str) -> &'static [&'static str] {
         | "chmod" | "fchmodat" => &ANY[..1],
         "flock" | "poll" | "wait4" => &["EINTR"],
         "clone" | "clone3" | "vfork" => &["EAGAIN"],
-        "pipe2" | "inotify_init1" => &["EMFILE"],
+        "pipe2" | "inotify_init1" | "pidfd_open" | "signalfd4" => &["EMFILE"],
         "inotify_add_watch" => &["ENOSPC"],
         // Somebody has it open.
         "fcntl" if arguments.contains("F_SETLEASE") => &["EAGAIN"],

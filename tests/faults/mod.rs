@@ -22,7 +22,7 @@
 //! aimed anew.
 //!
 //! A few cases of each verb on each guest, picked by `$LOVOL_FAULTS_SEED`; `LOVOL_FAULTS=N` takes N,
-//! and `LOVOL_FAULTS=all` every one: about 25,000 cases.  A case that is lost is said on stderr, and
+//! and `LOVOL_FAULTS=all` every one: some 50,000 cases, in hours.  A case that is lost is said on stderr, and
 //! the others go on.
 
 mod bed;
