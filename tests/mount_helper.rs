@@ -65,6 +65,25 @@ fn mount_all_twice_mounts_once() {
 }
 
 #[test]
+fn beside_a_virtual_machine_it_mounts_nothing() {
+    on_own_system(|pool| {
+        three_volumes(pool);
+        let device = pool.sh("lovol attach srv");
+        let image = pool.image("home");
+        let machines = [image.as_path(), Path::new(&device)]
+            .map(|file| std::fs::File::options().write(true).open(file).unwrap());
+        for dir in ["home", "srv"] {
+            let says = format!("volume {dir} is in use: lovol-");
+            fails(pool, 32, &says, &format!("mount $TEMP/{dir}"));
+            fails(pool, 32, &says, &format!("mount -o fsck $TEMP/{dir}"));
+        }
+        drop(machines);
+        pool.sh("mount -a; umount $TEMP/home $TEMP/srv; lovol detach srv");
+        nothing_is_left(pool);
+    });
+}
+
+#[test]
 fn umount_all_of_a_type_leaves_no_device() {
     on_own_system(|pool| {
         three_volumes(pool);

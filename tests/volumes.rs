@@ -689,6 +689,91 @@ fn an_image_that_is_open_for_writing_is_not_unused() {
     pool.lovol("snapshot vm@b").ok("vm@b\n");
 }
 
+/// A virtual machine, as far as anybody can see it: somebody has this open for writing.
+fn machine_on(file: &std::path::Path) -> std::fs::File {
+    std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(file)
+        .unwrap()
+}
+
+#[test]
+fn beside_a_virtual_machine_on_its_device_a_volume_is_not_mounted() {
+    let pool = TestPool::new();
+    pool.lovol("create vm 64M --fs ext4").ok_any();
+    let dir = pool.dir("m");
+    let device = pool.lovol("attach vm").ok_any();
+    let device = device.trim();
+    // As a machine that was killed leaves it: a check would write to it.
+    pool.sh(&format!("debugfs -w -R 'ssv state 0' {device}"));
+    let machine = machine_on(device.as_ref());
+    let before = pool.sh(&format!("sha1sum {device}"));
+    ensure_unchanged(&pool, || {
+        for words in [
+            "mount vm m",
+            "mount vm m -o ro",
+            "mount vm m -o fsck",
+            "mount vm m -n",
+        ] {
+            let said = pool.lovol(words).fails(1, "volume vm is in use: lovol-");
+            assert!(said.contains("lovol snapshot --crash vm"), "{said}");
+        }
+    });
+    assert_eq!(pool.sh(&format!("sha1sum {device}")), before);
+    // It has its device already.
+    pool.lovol("attach vm").ok(&format!("{device}\n"));
+    drop(machine);
+    // Who only reads is not waited for.
+    let reader = std::fs::File::open(device).unwrap();
+    pool.lovol("mount vm m -o fsck").ok("");
+    // What is mounted is the kernel's, and is mounted elsewhere as well, whoever has the device open.
+    let tool = machine_on(device.as_ref());
+    pool.lovol("mount vm").arg(pool.dir("n")).ok("");
+    drop((reader, tool));
+    pool.sh("umount $TEMP/m $TEMP/n");
+    assert!(!dir.join("lost+found").exists());
+}
+
+#[test]
+fn beside_a_virtual_machine_on_its_image_a_volume_is_neither_mounted_nor_attached() {
+    let pool = TestPool::new();
+    pool.lovol("create vm 64M --fs ext4").ok_any();
+    pool.lovol("snapshot vm@a").ok_any();
+    pool.dir("m");
+    let image = pool.image("vm");
+    let machine = machine_on(&image);
+    ensure_unchanged(&pool, || {
+        for words in [
+            "mount vm m",
+            "mount vm m -o ro",
+            "mount vm m -o fsck",
+            "mount vm m -n",
+            "attach vm",
+            "attach vm -n",
+        ] {
+            pool.lovol(words).fails(1, "volume vm is in use: lovol-");
+        }
+    });
+    // A snapshot is not what it writes to.
+    pool.sh("lovol attach vm@a; lovol mount vm@a m; umount m; lovol detach vm@a");
+    drop(machine);
+    // Who only reads it does no harm.
+    let reader = std::fs::File::open(&image).unwrap();
+    pool.sh("lovol mount vm m; umount m; lovol attach vm; lovol detach vm");
+    drop(reader);
+    assert_eq!(pool.loops(), []);
+}
+
+#[test]
+fn a_machine_that_is_about_to_end_is_waited_for() {
+    let pool = TestPool::new();
+    pool.lovol("create vm 64M --fs ext4").ok_any();
+    pool.dir("m");
+    pool.sh("(sleep 0.3) >/dev/null 2>&1 <>$POOL/volumes/vm.img & lovol mount vm m; umount m");
+    pool.sh("device=$(lovol attach vm); (sleep 0.3) >/dev/null 2>&1 <>$device & lovol mount vm m");
+}
+
 #[test]
 fn an_image_that_is_open_or_in_a_pool_is_not_moved_into_one() {
     let pool = TestPool::raw();

@@ -10,12 +10,19 @@ use crate::sys::loopdev::{self, Attached};
 impl Image<'_> {
     /// What attaching does; nothing where it is attached already.
     pub fn plan_attach(&self) -> Result<Vec<Step>> {
-        let is_attached = self.lasting_device()?.is_some();
-        Ok(if is_attached {
-            Vec::new()
-        } else {
-            vec![self.attach_step()]
-        })
+        if self.lasting_device()?.is_some() {
+            return Ok(Vec::new());
+        }
+        self.must_be_attachable()?;
+        Ok(vec![self.attach_step()])
+    }
+
+    /// A volume that a program writes to, a virtual machine for example, would have two writers.
+    fn must_be_attachable(&self) -> Result<()> {
+        if self.place.is_snapshot() {
+            return Ok(());
+        }
+        self.image_must_not_be_written_to()
     }
 
     /// The device that it is attached to; fails where it is one of a mount.
@@ -47,6 +54,7 @@ impl Image<'_> {
         if let Some(device) = self.lasting_device()? {
             return Ok(device.path());
         }
+        self.must_be_attachable()?;
         observer.begin(&self.attach_step());
         let how = Binding {
             read_only: self.place.is_snapshot(),

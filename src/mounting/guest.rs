@@ -95,24 +95,63 @@ impl Image<'_> {
             users.extend(holders::of_device_for_long(device.number));
             users
         } else {
-            let file = self.pool.open_image(&self.place, OFlags::RDONLY)?;
-            let is_free = ioctl::is_nobody_writing(&file);
-            if is_free.doing("lease", self.place.target())? {
-                return Ok(());
-            }
-            let mut users = holders::of_file(self.id);
-            if users.is_empty() {
-                users.push("something in the kernel has it open".into());
-            }
-            users
+            self.writers()?
         };
+        let hint = "end that first, or let it do this to its own filesystem";
+        self.must_have_no_users(users, hint.into())
+    }
+
+    /// Fails where a program writes to the image, which is not attached, or has it open for that.
+    pub(super) fn image_must_not_be_written_to(&self) -> Result<()> {
+        self.must_have_no_users(self.writers()?, self.end_that_first())
+    }
+
+    /// The same for its device, which is not mounted.
+    ///
+    /// Who only reads it does no harm to a mount: udev does, after each attaching.
+    pub(super) fn device_must_not_be_written_to(&self, device: &Attached) -> Result<()> {
+        let users = holders::that_stay(|| holders::writers_of_device(device.number));
+        self.must_have_no_users(users, self.end_that_first())
+    }
+
+    fn end_that_first(&self) -> String {
+        format!(
+            "end that first; 'lovol snapshot --crash {}' takes what is there meanwhile",
+            self.place.target()
+        )
+    }
+
+    /// Who has the image, which is not attached, open for writing.
+    fn writers(&self) -> Result<Vec<String>> {
+        let file = self.pool.open_image(&self.place, OFlags::RDONLY)?;
+        if ioctl::is_nobody_writing(&file).doing("lease", self.place.target())? {
+            return Ok(Vec::new());
+        }
+        // A device that has just gone may be about to close it.
+        Ok(holders::that_stay(|| {
+            match ioctl::is_nobody_writing(&file) {
+                Ok(true) => Vec::new(),
+                _ => self.who_has_it_open(),
+            }
+        }))
+    }
+
+    fn who_has_it_open(&self) -> Vec<String> {
+        let users = holders::of_file(self.id);
+        if users.is_empty() {
+            return vec!["something in the kernel has it open".into()];
+        }
+        users
+    }
+
+    fn must_have_no_users(&self, users: Vec<String>, hint: String) -> Result<()> {
         if users.is_empty() {
             return Ok(());
         }
         Err(Error::InUse {
             what: self.place.to_string(),
             by: users,
-            hint: Some("end that first, or let it do this to its own filesystem".into()),
+            hint: Some(hint),
         })
     }
 

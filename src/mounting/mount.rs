@@ -11,7 +11,7 @@ use crate::mounting::{Binding, Image, Options};
 use crate::plan::{Observer, Step};
 use crate::pool::{Edit, Place};
 use crate::record::Consistency;
-use crate::sys::loopdev::{self, LoopDevice};
+use crate::sys::loopdev::{self, Attached, LoopDevice};
 use crate::sys::{beneath, mount, mountinfo, reflink};
 use crate::volume::remember;
 
@@ -19,6 +19,7 @@ impl Image<'_> {
     /// What mounting does.
     pub fn plan_mount(&self, dir: &Path, options: &Options) -> Result<Vec<Step>> {
         self.must_not_be_there(dir, options)?;
+        self.must_be_mountable()?;
         let read_only = self.place.is_snapshot() || options.guest.is_read_only();
         let fs = self.fs()?;
         let mount = self.mount_step(dir, fs, read_only);
@@ -53,6 +54,26 @@ impl Image<'_> {
         Ok(())
     }
 
+    /// A mount and a program that writes to the volume, a virtual machine for example, would destroy
+    /// each other's filesystem.
+    fn must_be_mountable(&self) -> Result<()> {
+        if self.place.is_snapshot() {
+            return Ok(());
+        }
+        match self.device()? {
+            Some(device) => self.device_must_be_mountable(device),
+            None => self.image_must_not_be_written_to(),
+        }
+    }
+
+    /// What is mounted already is mounted elsewhere as well.
+    fn device_must_be_mountable(&self, device: &Attached) -> Result<()> {
+        if self.usage.mounts_of(device).is_empty() {
+            self.device_must_not_be_written_to(device)?;
+        }
+        Ok(())
+    }
+
     /// Mounts a volume, or a view of a snapshot.
     pub fn mount(&self, dir: &Path, options: &Options, observer: &dyn Observer) -> Result<()> {
         self.must_not_be_there(dir, options)?;
@@ -67,12 +88,14 @@ impl Image<'_> {
         if let Some(device) = self.device()? {
             // Kept open until it is mounted, so that its number does not become another file's.
             if let Some(_held) = loopdev::hold(device)? {
+                self.device_must_be_mountable(device)?;
                 if options.check && self.usage.mounts_of(device).is_empty() {
                     self.check(&device.path(), observer)?;
                 }
                 return self.mount_device(&device.path(), dir, &options.guest, observer);
             }
         }
+        self.image_must_not_be_written_to()?;
         observer.begin(&self.attach_step());
         let how = Binding {
             read_only: false,

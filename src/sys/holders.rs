@@ -9,11 +9,11 @@ use crate::sys::loopdev::{self, FileId};
 /// How long those may take that only look: udev looks at each device that was written to.
 const GLANCE: Duration = Duration::from_secs(1);
 
-/// The same as [`of_device`], of those that stay.
-pub fn of_device_for_long(number: u32) -> Vec<String> {
+/// Those whom `look` finds, and who stay.
+pub fn that_stay(look: impl Fn() -> Vec<String>) -> Vec<String> {
     let started = Instant::now();
     loop {
-        let users = of_device(number);
+        let users = look();
         if users.is_empty() || started.elapsed() > GLANCE {
             return users;
         }
@@ -21,13 +21,25 @@ pub fn of_device_for_long(number: u32) -> Vec<String> {
     }
 }
 
+/// The same as [`of_device`], of those that stay.
+pub fn of_device_for_long(number: u32) -> Vec<String> {
+    that_stay(|| of_device(number))
+}
+
 /// The processes that have loop device `number` open, such as `dd, pid 12`; not this one.
 pub fn of_device(number: u32) -> Vec<String> {
+    processes_where(|file| is_device(file, number))
+}
+
+/// The processes that have loop device `number` open for writing; not this one.
+pub fn writers_of_device(number: u32) -> Vec<String> {
+    processes_where(|file| is_device(file, number) && is_open_for_writing(file))
+}
+
+fn is_device(file: &Path, number: u32) -> bool {
     let rdev = loopdev::device_number(number);
-    processes_where(|file| {
-        std::fs::metadata(file)
-            .is_ok_and(|metadata| metadata.file_type().is_block_device() && metadata.rdev() == rdev)
-    })
+    std::fs::metadata(file)
+        .is_ok_and(|metadata| metadata.file_type().is_block_device() && metadata.rdev() == rdev)
 }
 
 /// The processes that have a file open; not this one.
