@@ -416,6 +416,30 @@ fn the_lines_of_what_is_renamed_are_named() {
 }
 
 #[test]
+fn a_label_of_any_letters_is_known_and_made_again() {
+    let pool = TestPool::new();
+    let label_of = || pool.sh("e2label $POOL/volumes/db.img");
+    for label in ["my data", "a $b 'c' \\d", "<`übér`>", "M-x ^y", "né,è"] {
+        pool.lovol("create db 20M --fs ext4 --label")
+            .arg(label)
+            .ok_any();
+        assert_eq!(label_of(), label);
+        assert_eq!(show(&pool, "db")["label"], label);
+        let line = pool.lovol("fstab db /srv").ok_any();
+        pool.lovol("delete db --now -y").ok("");
+        provision(&pool, "", &line).ok("created db\n");
+        assert_eq!(label_of(), label, "{line}");
+        assert_eq!(show(&pool, "db")["label"], label);
+        pool.lovol("delete db --now -y").ok("");
+    }
+    // Made elsewhere; what is in no line is not made from it.
+    pool.sh("truncate -s 20M x; mkfs.ext4 -q -L $'a\\xffb' x; lovol create db --from ./x --copy");
+    assert_eq!(show(&pool, "db")["label"], "a\u{fffd}b");
+    let line = pool.lovol("fstab db /srv").ok_any();
+    assert!(!line.contains("label"), "{line}");
+}
+
+#[test]
 fn a_plain_line_works_without_lovol() {
     on_own_system(|pool| {
         pool.sh("lovol create home 64M --fs ext4; mkdir home; lovol fstab --plain home $TEMP/home >/etc/fstab");

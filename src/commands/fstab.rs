@@ -107,10 +107,11 @@ fn described(place: &Place, record: &Record) -> Result<String> {
     Ok(words.join(","))
 }
 
-/// An option word; none for what cannot stand in one.
+/// An option word; none for what cannot stand in one, such as a label that is not UTF-8.
 fn word(key: &str, value: &str) -> Option<String> {
     let mark = if value.contains(',') { "\"" } else { "" };
-    (!value.contains('"')).then(|| format!("x-lovol.{key}={mark}{value}{mark}"))
+    (!value.contains(['"', char::REPLACEMENT_CHARACTER]))
+        .then(|| format!("x-lovol.{key}={mark}{value}{mark}"))
 }
 
 /// The size for people, if that is all of it; else in bytes.

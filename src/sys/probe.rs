@@ -1,5 +1,6 @@
 //! What lies in an image, as `blkid` sees it.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::error::Result;
@@ -45,7 +46,7 @@ pub fn signature(path: &Path) -> Result<Signature> {
     ];
     // 2: nothing was found (blkid(8)).
     match BLKID.run(&arguments, &[0, 2]) {
-        Ok(printed) => Ok(parse(&printed)),
+        Ok(printed) => with_whole_label(parse(&printed), path),
         // 8: several signatures, which contradict each other.
         Err(_) if BLKID.run(&arguments, &[8]).is_ok() => Ok(Signature {
             is_ambiguous: true,
@@ -53,6 +54,32 @@ pub fn signature(path: &Path) -> Result<Signature> {
         }),
         Err(error) => Err(error),
     }
+}
+
+/// The same, its label as it is, if `blkid` has escaped anything in it.
+fn with_whole_label(signature: Signature, path: &Path) -> Result<Signature> {
+    if !signature.label.as_deref().is_some_and(may_be_escaped) {
+        return Ok(signature);
+    }
+    Ok(Signature {
+        label: Some(label(path)?),
+        ..signature
+    })
+}
+
+/// `M-C` may be the byte 195 or three letters: what is escaped cannot be read again.
+fn may_be_escaped(label: &str) -> bool {
+    label.contains(['\\', '^']) || label.contains("M-")
+}
+
+/// The label alone, which `blkid` prints as it is.
+fn label(path: &Path) -> Result<String> {
+    let mut arguments: Vec<&OsStr> = ["-p", "-o", "value", "-s", "LABEL", "--"]
+        .map(OsStr::new)
+        .to_vec();
+    arguments.push(path.as_os_str());
+    let printed = BLKID.run(&arguments, &[0])?;
+    Ok(printed.strip_suffix('\n').unwrap_or(&printed).to_owned())
 }
 
 fn parse(printed: &str) -> Signature {
