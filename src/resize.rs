@@ -353,16 +353,17 @@ impl<'p> Resize<'p> {
 }
 
 fn resize_ext4(device: &Path, bytes: u64) -> Result<(), Failed> {
-    let size = || ext4::size(device);
-    let before = size().map_err(Failed::Early)?;
+    let before = ext4::size(device).map_err(Failed::Early)?;
     // It moves blocks about, and is not to be stopped half way by ^C, which its group would get.
     let signals = Blocked::all()
         .doing("block", "signals")
         .map_err(Failed::Early)?;
+    ext4::make_ready(device).map_err(Failed::Early)?;
     let resized = ext4::resize(device, bytes);
     drop(signals);
-    resized.map_err(|why| match size() {
-        Ok(now) if now == before => Failed::Early(why),
+    resized.map_err(|why| match ext4::is_untouched(device, before) {
+        Ok(true) => Failed::Early(why),
+        // Blocks of files may lie beyond its old end already.
         _ => Failed::Late(why),
     })
 }

@@ -226,6 +226,41 @@ fn what_a_resize_had_made_larger_is_not_made_smaller_by_its_line() {
     pool.lovol("check").ok("");
 }
 
+/// A resize2fs that gets I/O errors after some writes, as in a pool that is full.
+const FAILING: &str = r#"
+    cp $(command -v resize2fs) resize2fs
+    # Where pwrite(2) fails, it tries lseek(2) and write(2).
+    inject=inject=pwrite64,lseek:error=EIO:when=9+
+    echo '#!/bin/sh' > failing
+    echo "exec strace -o /dev/null -e $inject $TEMP/resize2fs \"\$@\"" >> failing
+    chmod +x failing"#;
+
+#[test]
+fn what_resize2fs_has_begun_to_move_is_not_cut_off() {
+    let pool = TestPool::new();
+    // Without reserved descriptors, what lies behind them must move.
+    pool.lovol("create home 64M --fs ext4 --mkfs-options=-O^resize_inode")
+        .ok_any();
+    pool.sh(FAILING);
+    pool.lovol("resize home 16G")
+        .in_namespace("mount --bind failing $(command -v resize2fs)")
+        .fails(4, "home is between 64M and 16G");
+    // By its superblock's size, nothing has happened.
+    let superblock = pool.sh("dumpe2fs -h $POOL/volumes/home.img 2>/dev/null | tr -s ' '");
+    for line in [
+        "Block count: 16384\n",
+        "Filesystem state: clean with errors\n",
+    ] {
+        assert!(superblock.contains(line), "{superblock}");
+    }
+    let unfinished = (16 << 10, 64, format!("\"{}\"", 16_u64 << 30));
+    assert_eq!(sizes(&pool, "home"), unfinished);
+    // Whoever repairs it finishes it.
+    pool.sh("e2fsck -fy $POOL/volumes/home.img || test $? = 1; lovol resize home 16G");
+    assert_eq!(sizes(&pool, "home"), (16 << 10, 16 << 10, "null".into()));
+    pool.lovol("check").ok("");
+}
+
 #[test]
 fn a_volume_grows_to_what_the_pool_has_room_for() {
     let pool = TestPool::new();

@@ -53,10 +53,14 @@ pub(super) fn renew_uuid(device: &Path) -> Result<()> {
     TUNE.run(&["-U", "random", &device], &[0]).map(drop)
 }
 
-/// Makes it larger or smaller, on a device where it is not mounted.
-pub fn resize(device: &Path, bytes: u64) -> Result<()> {
+/// Resize2fs wants its log empty and a check after the last mount.
+pub fn make_ready(device: &Path) -> Result<()> {
     replay(device, &Fs::Ext4)?;
-    check(device)?;
+    check(device)
+}
+
+/// Makes it larger or smaller, on a device where it is not mounted, and has been made ready.
+pub fn resize(device: &Path, bytes: u64) -> Result<()> {
     // resize2fs(8): K means KiB.
     let size = format!("{}K", bytes / 1024);
     RESIZE
@@ -85,11 +89,22 @@ pub fn size(device: &Path) -> Result<u64> {
     Ok(superblock.blocks * superblock.block)
 }
 
-/// What its superblock says of its size (Documentation/filesystems/ext4/super.rst).
+/// Whether resize2fs, which failed, has changed nothing of one that was ready and had so many bytes.
+///
+/// It writes the new size last.  Before it moves anything it sets the bit for errors, and clears it at its
+/// end (e2fsprogs, resize/resize2fs.c, `resize_fs`).
+pub fn is_untouched(device: &Path, bytes: u64) -> Result<bool> {
+    let superblock = Superblock::read(device).doing("ask for the state of", device)?;
+    Ok(superblock.blocks * superblock.block == bytes && !superblock.has_errors)
+}
+
+/// What its superblock says of its size and state (Documentation/filesystems/ext4/super.rst).
 struct Superblock {
     /// The size of a block in bytes.
     block: u64,
     blocks: u64,
+    /// It is to be checked before it is used.
+    has_errors: bool,
 }
 
 impl Superblock {
@@ -107,6 +122,8 @@ impl Superblock {
         Ok(Self {
             block: 1024 << (word(0x18)? & 0xF),
             blocks: u64::from(high) << 32 | u64::from(word(0x4)?),
+            // The upper half is s_state, at 0x3A; 2: errors.
+            has_errors: word(0x38)? >> 16 & 2 != 0,
         })
     }
 }
