@@ -76,7 +76,7 @@ impl<'p> ToVolume<'p> {
                 return Err(exists(&format!("volume {to}")));
             }
             properties::must_not_be_protected("replace", &to, &index.volume(&to)?.record)?;
-            trash::must_not_be_held("replace", &index, &to)?;
+            trash::must_not_be_held(pool, "replace", &index, &to)?;
             trash::must_be_unused(pool, &index, &to)?;
         } else {
             edit::must_be_free(pool, &Place::volume(&to).path())?;
@@ -176,7 +176,7 @@ impl<'p> ToVolume<'p> {
         let mut edit = Edit::begin(self.pool)?;
         let record_of_old = &edit.index.volume(&self.to)?.record;
         properties::must_not_be_protected("replace", &self.to, record_of_old)?;
-        trash::must_not_be_held("replace", &edit.index, &self.to)?;
+        trash::must_not_be_held(self.pool, "replace", &edit.index, &self.to)?;
         trash::must_be_unused(self.pool, &edit.index, &self.to)?;
         old.must_be_of(self.pool, &place)?;
         old.lease(&place.to_string())?;

@@ -1,7 +1,7 @@
 //! Holds: who wants a snapshot kept, by tag, and until when.
 //!
 //! A snapshot with a hold is neither deleted nor pruned, nor purged with its volume.  A hold whose time
-//! is over holds nothing.
+//! is over holds nothing; while the [`clock`] is doubted, none is over that was not before.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::pool::change::change;
-use crate::pool::{Place, Pool};
+use crate::pool::{Place, Pool, clock};
 use crate::record::Record;
 
 /// The tag of who names none.
@@ -39,8 +39,8 @@ fn until(hold: &Value) -> Option<Timestamp> {
 }
 
 /// The holds that are not over, as they are shown: each with its end.
-pub fn shown(record: &Record) -> BTreeMap<String, Option<Timestamp>> {
-    active(record, crate::time::now())
+pub fn shown(pool: &Pool, record: &Record) -> BTreeMap<String, Option<Timestamp>> {
+    active(record, clock::certain(pool))
         .map(|(tag, until)| (tag.to_owned(), until))
         .collect()
 }
@@ -60,14 +60,18 @@ pub fn active_of(
 }
 
 /// Fails where somebody holds a snapshot.
-pub fn must_not_hold(what: &str, place: &Place, record: &Record) -> Result<()> {
-    let now = crate::time::now();
+pub fn must_not_hold(pool: &Pool, what: &str, place: &Place, record: &Record) -> Result<()> {
+    let now = clock::certain(pool);
     let hints = active(record, now).map(|(tag, _)| match tag {
         TAG => format!("'lovol release {}'", place.target()),
         tag => format!("'lovol release --tag {tag} {}'", place.target()),
     });
     let hints: Vec<String> = hints.collect();
     let shown = active(record, now).map(|(tag, until)| match until {
+        Some(until) if until <= crate::time::now() => format!(
+            "{tag} (until {}, and the clock may have jumped)",
+            crate::time::show(until)
+        ),
         Some(until) => format!("{tag} (until {})", crate::time::show(until)),
         None => tag.to_owned(),
     });
@@ -84,9 +88,9 @@ pub fn must_not_hold(what: &str, place: &Place, record: &Record) -> Result<()> {
 
 /// Holds a snapshot; a hold of this tag that is there already gets the new end.
 pub fn hold(pool: &Pool, place: &Place, tag: &str, until: Option<Timestamp>) -> Result<Record> {
-    let now = crate::time::now_in_seconds();
+    let (now, certain) = (crate::time::now_in_seconds(), clock::certain(pool));
     change(pool, place, |record| {
-        forget_ended(&mut record.holds, now);
+        forget_ended(&mut record.holds, certain);
         let mut hold = json!({"since": now});
         if let Some(until) = until {
             hold["until"] = json!(until);
@@ -98,28 +102,27 @@ pub fn hold(pool: &Pool, place: &Place, tag: &str, until: Option<Timestamp>) -> 
 
 /// Ends the hold of a tag.
 pub fn release(pool: &Pool, place: &Place, tag: &str) -> Result<Record> {
-    let now = crate::time::now();
+    let now = clock::certain(pool);
     change(pool, place, |record| {
         forget_ended(&mut record.holds, now);
         if record.holds.remove(tag).is_some() {
             return Ok(());
         }
-        Err(not_held(place, tag, record))
+        Err(not_held(place, tag, record, now))
     })
 }
 
 /// Fails where there is no hold of a tag.
-pub fn must_hold(place: &Place, tag: &str, record: &Record) -> Result<()> {
-    if active(record, crate::time::now()).any(|(held, _)| held == tag) {
+pub fn must_hold(pool: &Pool, place: &Place, tag: &str, record: &Record) -> Result<()> {
+    let now = clock::certain(pool);
+    if active(record, now).any(|(held, _)| held == tag) {
         return Ok(());
     }
-    Err(not_held(place, tag, record))
+    Err(not_held(place, tag, record, now))
 }
 
-fn not_held(place: &Place, tag: &str, record: &Record) -> Error {
-    let tags: Vec<&str> = active(record, crate::time::now())
-        .map(|(tag, _)| tag)
-        .collect();
+fn not_held(place: &Place, tag: &str, record: &Record, now: Timestamp) -> Error {
+    let tags: Vec<&str> = active(record, now).map(|(tag, _)| tag).collect();
     let hint = if tags.is_empty() {
         "nobody holds it".to_owned()
     } else {

@@ -2,8 +2,8 @@
 //! whatever they say.
 //!
 //! A snapshot stays that is held, viewed or attached, that a rollback waits for or has replaced in the
-//! last seven days, that is the newest of its volume, and one of a group of which another stays.  Where the clock cannot be right nothing
-//! goes at all.
+//! last seven days, that is the newest of its volume, and one of a group of which another stays.  What time it
+//! is, the [`clock`] says.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use crate::keep::Keep;
 use crate::name::{Name, SnapshotName};
 use crate::plan::Observer;
 use crate::pool::settings::{self, NEVER, TRASH};
-use crate::pool::{Place, Pool};
+use crate::pool::{Place, Pool, clock};
 use crate::properties::KEEP;
 use crate::record::Record;
 use crate::report;
@@ -82,6 +82,7 @@ pub fn judge_all(
     requests: &[Request],
 ) -> Result<(Vec<Verdict>, Vec<Error>)> {
     let usage = Usage::look()?;
+    let now = clock::certain(pool);
     let mut cases = Vec::new();
     for request in requests {
         let wanted = wanted(index, request)?.into_iter();
@@ -105,6 +106,7 @@ pub fn judge_all(
             pool,
             index,
             usage: &usage,
+            now,
             name,
             volume,
         };
@@ -171,6 +173,7 @@ struct Judge<'a> {
     pool: &'a Pool,
     index: &'a Index,
     usage: &'a Usage,
+    now: Timestamp,
     name: &'a Name,
     volume: &'a Volume,
 }
@@ -189,7 +192,7 @@ impl Judge<'_> {
         // 'rollback --undo' goes back to it.
         let last_undo = self.volume.last_undo();
         let last_undo = last_undo
-            .filter(|(_, record)| is_recent(record))
+            .filter(|(_, record)| is_recent(record, self.now))
             .map(|(name, _)| name);
         let is_about = |name: &Name| request.named || name.is_automatic();
         let named = by_age.iter().filter(|(name, _)| !is_about(name));
@@ -230,7 +233,7 @@ impl Judge<'_> {
             volume: self.name.clone(),
             snapshot: name.clone(),
         };
-        if let Some((tag, _)) = holds::active(record, crate::time::now()).next() {
+        if let Some((tag, _)) = holds::active(record, self.now).next() {
             return Ok(Some(format!("held by {tag}")));
         }
         if rollback::must_not_wait_for("prune", self.index, &full).is_err() {
@@ -246,9 +249,9 @@ impl Judge<'_> {
 }
 
 /// Not yet seven days old.
-fn is_recent(record: &Record) -> bool {
+fn is_recent(record: &Record, now: Timestamp) -> bool {
     let week = SignedDuration::from_hours(7 * 24);
-    crate::time::now().duration_since(record.created) < week
+    now.duration_since(record.created) < week
 }
 
 /// All of a group go, or none of it.
@@ -357,7 +360,7 @@ fn by_group<'v>(going: &[&'v Verdict]) -> Vec<Vec<&'v Verdict>> {
 
 /// The deleted volumes that were kept as long as the pool's setting says.
 pub fn old_trash(pool: &Pool, index: &Index) -> Vec<String> {
-    let now = crate::time::now();
+    let now = clock::certain(pool);
     let setting = settings::get(pool, TRASH);
     let is_over =
         |deleted: Timestamp, span: Span| shifted(deleted, span).is_some_and(|end| end <= now);
@@ -369,31 +372,4 @@ pub fn old_trash(pool: &Pool, index: &Index) -> Vec<String> {
         }
         _ => Vec::new(),
     }
-}
-
-/// How long between two prunings before it is the clock that is doubted, in days.
-const GAP: i64 = 8;
-
-/// Why it may not be the time that the clock says, if there is a reason: it is held against the last
-/// time that the pool was pruned.
-pub fn doubt(pool: &Pool) -> Option<String> {
-    let now = crate::time::now_in_seconds();
-    let last = settings::pruned(pool)?;
-    let days = (now.as_second() - last.as_second()) / 86_400;
-    let why = if now < last {
-        format!("it was {} when it was pruned last", crate::time::show(last))
-    } else if days > GAP {
-        format!("it was pruned last {days} days ago")
-    } else {
-        return None;
-    };
-    let now = crate::time::show(now);
-    Some(format!(
-        "{why}, and now it is {now}: the clock may have jumped"
-    ))
-}
-
-/// Notes that the pool is pruned now: from then on the clock is believed.
-pub fn note(pool: &Pool) -> Result<()> {
-    settings::note_pruned(pool, crate::time::now_in_seconds())
 }

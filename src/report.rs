@@ -254,7 +254,7 @@ impl<'p> Reporter<'p> {
             frozen_us: record.frozen_us,
             extents: record.extents,
             properties: record.properties.clone(),
-            holds: holds::shown(record),
+            holds: holds::shown(self.pool, record),
             device: seen.device.as_ref().map(Attached::path),
             mountpoints: seen.dirs,
             image,

@@ -32,9 +32,9 @@ pub fn new_id(index: &Index, volume: &Name, deleted: Timestamp) -> String {
 }
 
 /// Fails when somebody holds a snapshot of a volume.
-pub fn must_not_be_held(what: &str, index: &Index, name: &Name) -> Result<()> {
+pub fn must_not_be_held(pool: &Pool, what: &str, index: &Index, name: &Name) -> Result<()> {
     for (snapshot, record) in &index.volume(name)?.snapshots {
-        holds::must_not_hold(what, &Place::snapshot(name, snapshot), record)?;
+        holds::must_not_hold(pool, what, &Place::snapshot(name, snapshot), record)?;
     }
     Ok(())
 }
@@ -191,7 +191,7 @@ impl Deletion {
         for name in &self.snapshots {
             let place = Place::Snapshot(name.clone());
             let record = index.snapshot(name)?;
-            holds::must_not_hold("delete", &place, record)?;
+            holds::must_not_hold(pool, "delete", &place, record)?;
             rollback::must_not_wait_for("delete", index, name)?;
             image_must_be_unused(pool, &usage, &place, record)?;
         }
@@ -206,7 +206,7 @@ impl Deletion {
                 )
                 .with_hint(format!("'lovol delete -r {name}' deletes them as well")));
             }
-            must_not_be_held("delete", index, name)?;
+            must_not_be_held(pool, "delete", index, name)?;
             must_be_unused(pool, index, name)?;
         }
         Ok(())
@@ -368,7 +368,7 @@ pub fn purge(pool: &Pool, ids: &[String], observer: &dyn Observer) -> Result<()>
         image_must_be_closed(pool, &usage, &place, &volume.record)?;
         for (name, record) in &volume.snapshots {
             let place = Place::TrashedSnapshot(id.clone(), name.clone());
-            holds::must_not_hold("purge", &place, record)?;
+            holds::must_not_hold(pool, "purge", &place, record)?;
             image_must_be_closed(pool, &usage, &place, record)?;
         }
         steps.extend(plan_purge(trashed, id));

@@ -113,10 +113,6 @@ fn to_trim(pool: &Pool) -> Result<Vec<Name>> {
 fn to_prune(pool: &Pool) -> Result<(Vec<prune::Verdict>, Vec<Error>, Vec<String>)> {
     let index = pool.index()?;
     let (verdicts, failures) = prune::judge(pool, &index, &prune::Request::default())?;
-    // By count, whatever the clock says; by age only where it can be believed.
-    let trash = match prune::doubt(pool) {
-        None => prune::old_trash(pool, &index),
-        Some(_) => Vec::new(),
-    };
+    let trash = prune::old_trash(pool, &index);
     Ok((verdicts, failures, trash))
 }

@@ -61,6 +61,22 @@ fn record_of(path: &Path) -> Value {
     serde_json::from_slice(&bytes[..length]).unwrap()
 }
 
+/// Notes something beside the pool's settings, as if a lovol had.
+fn note(pool: &TestPool, key: &str, value: Value) {
+    let mut settings = record_of(pool.path());
+    settings[key] = value;
+    let text = settings.to_string();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(pool.path(), "user.lovol", text.as_bytes(), flags).unwrap();
+}
+
+/// The time so many hours ago.
+fn ago(hours: i64) -> String {
+    let now = jiff::Timestamp::now();
+    let now = jiff::Timestamp::from_second(now.as_second()).unwrap();
+    (now - jiff::SignedDuration::from_hours(hours)).to_string()
+}
+
 fn read_index(pool: &TestPool) -> Value {
     serde_json::from_slice(&fs::read(pool.path().join("index.json")).unwrap()).unwrap()
 }
@@ -314,25 +330,26 @@ fn a_clock_that_jumps_deletes_nothing() {
     let pool = pool(&times);
     pool.lovol("set home keep=3d").ok("");
     pool.lovol("prune").ok_any();
-    // The same pool, many days later.
-    let mut settings = record_of(pool.path());
-    let mut at = |time: &str| {
-        settings["pruned"] = json!(time);
-        let text = settings.to_string();
-        let flags = rustix::fs::XattrFlags::empty();
-        rustix::fs::setxattr(pool.path(), "user.lovol", text.as_bytes(), flags).unwrap();
-    };
     pool.lovol("set home keep=2d").ok("");
+    // However often it is tried.
     for last in ["2026-01-01T00:00:00Z", "2999-01-01T00:00:00Z"] {
-        at(last);
-        pool.lovol("prune").fails(1, "the clock may have jumped");
+        note(&pool, "pruned", json!(last));
+        for _ in 0..2 {
+            pool.lovol("prune").fails(1, "the clock may have jumped");
+        }
         assert_eq!(names(&pool).len(), 3);
+        assert_eq!(record_of(pool.path())["pruned"], last);
     }
+    // It has gone on for a week since.
+    let yesterday = ago(24);
+    note(&pool, "doubted", json!({"last": yesterday, "days": 8}));
     pool.lovol("prune").ok_any();
     assert_eq!(names(&pool).len(), 2);
-    at("2026-01-01T00:00:00Z");
+    assert_eq!(record_of(pool.path())["doubted"], Value::Null);
+    note(&pool, "pruned", json!("2026-01-01T00:00:00Z"));
     pool.lovol("set home keep=1d").ok("");
     pool.lovol("prune -y").ok_any();
+    pool.lovol("prune").ok("");
     assert_eq!(names(&pool).len(), 1);
 
     // A snapshot of the future: its volume is left alone, the others are not.
@@ -356,6 +373,140 @@ fn a_clock_that_jumps_deletes_nothing() {
         "{finished}"
     );
     assert_eq!(names(&pool).len(), 2);
+}
+
+#[test]
+fn what_was_deleted_before_the_clock_jumped_stays_in_the_trash() {
+    let pool = TestPool::new();
+    pool.sh("lovol create old 1M --fs none; lovol delete old; lovol set low=100%");
+    // An hour before the clock was right last.
+    let deleted = ago(40 * 24 + 1);
+    let mut index = read_index(&pool);
+    for (_, trashed) in index["trash"].as_object_mut().unwrap() {
+        trashed["deleted"] = json!(deleted);
+    }
+    fs::write(pool.path().join("index.json"), index.to_string()).unwrap();
+    note(&pool, "pruned", json!(ago(40 * 24)));
+    let trash = || pool.sh("ls $POOL/trash | wc -l");
+    for words in ["prune", "watch --once", "prune", "watch --once"] {
+        let finished = pool.lovol(words).finish();
+        assert_eq!(trash(), "1", "{words}");
+        let says = "the clock may have jumped";
+        assert!(finished.stderr.contains(says), "{words}: {finished}");
+    }
+    for words in ["prune", "watch --once"] {
+        let finished = pool.lovol(words).finish();
+        assert!(finished.stderr.contains("'lovol prune -y'"), "{finished}");
+    }
+    // Where there is nothing to prune, nothing is believed either.
+    pool.sh("lovol set trash=never; lovol prune; lovol set trash=7d");
+    pool.lovol("prune").fails(1, "the clock may have jumped");
+    // The clock is right again: of that time, nothing is old.
+    note(&pool, "pruned", json!(ago(1)));
+    pool.lovol("prune -n").ok_any();
+    note(&pool, "pruned", json!(ago(40 * 24)));
+    let gone = pool.lovol("prune -y").ok_any();
+    assert!(gone.starts_with("old@"), "{gone}");
+    pool.lovol("check").ok("");
+}
+
+#[test]
+fn what_ends_by_a_jump_of_the_clock_stays() {
+    let times: Vec<String> = (1..=4)
+        .map(|day| format!("2026-01-0{day}T12:00:00Z"))
+        .collect();
+    let pool = pool(&times);
+    pool.lovol("set home keep=1d").ok("");
+    pool.lovol("set low=100%").ok("");
+    let by_day = |day: usize| name(&times[day - 1]);
+    let held = by_day(1);
+    pool.sh(&format!(
+        "lovol hold home@{held} --tag backup --until 30d
+         lovol rollback home@{}; lovol snapshot home",
+        by_day(2)
+    ));
+    change(&pool, "home", &held, |record| {
+        record["holds"]["backup"]["until"] = json!(ago(20 * 24));
+    });
+    let before = pool.sh("lovol list -a --no-header -o name | grep before-rollback");
+    change(&pool, "home", &before.replace("home@", ""), |record| {
+        record["created"] = json!(ago(41 * 24));
+    });
+    note(&pool, "pruned", json!(ago(40 * 24)));
+
+    // What is kept by count goes, whatever the clock says.
+    let gone = pool.lovol("watch --once").ok_any();
+    assert!(
+        gone.contains(&format!("deleted home@{}", by_day(3))),
+        "{gone}"
+    );
+    assert!(names(&pool).contains(&held), "{gone}");
+    assert!(
+        pool.sh("lovol list -a").contains("before-rollback"),
+        "{gone}"
+    );
+    // Somebody says that the clock is right.
+    let gone = pool.lovol("prune -y").ok_any();
+    assert!(gone.contains(&format!("home@{held}\n")), "{gone}");
+    assert!(gone.contains(&before), "{gone}");
+    pool.lovol("check").ok("");
+}
+
+#[test]
+fn a_hold_that_has_ended_by_a_jump_of_the_clock_is_not_forgotten() {
+    let pool = TestPool::new();
+    pool.sh("lovol create home 1M --fs none; lovol snapshot home@a
+             lovol hold home@a --tag backup --until 30d; lovol hold home@a --tag over --until 30d");
+    change(&pool, "home", "a", |record| {
+        record["holds"]["backup"]["until"] = json!(ago(20 * 24));
+        record["holds"]["over"]["until"] = json!(ago(50 * 24));
+    });
+    note(&pool, "pruned", json!(ago(40 * 24)));
+    // When others hold it, and when they do not any more.
+    let tags = || {
+        let holds = record_of(&pool.snapshot_image("home", "a"))["holds"].clone();
+        let tags = holds.as_object().into_iter().flatten();
+        tags.map(|(tag, _)| tag.clone()).collect::<Vec<_>>()
+    };
+    pool.lovol("hold home@a").ok("");
+    assert_eq!(tags(), ["backup", "user"]);
+    pool.lovol("release home@a").ok("");
+    assert_eq!(tags(), ["backup"]);
+    let shown = pool.lovol("show home@a").ok_any();
+    assert!(shown.contains("backup until"), "{shown}");
+    for words in ["delete home@a", "delete -r -y --now home"] {
+        let said = ensure_unchanged(&pool, || {
+            pool.lovol(words).fails(1, "and the clock may have jumped)")
+        });
+        assert!(
+            said.contains("hint: 'lovol release --tag backup home@a'"),
+            "{said}"
+        );
+    }
+    pool.lovol("release --tag backup home@a").ok("");
+    pool.lovol("delete home@a").ok("");
+}
+
+#[test]
+fn who_watches_sees_that_the_clock_is_right() {
+    let pool = TestPool::new();
+    pool.sh("lovol create home 1M --fs none; lovol set low=1% warn=1%");
+    ensure_unchanged(&pool, || pool.lovol("watch -n").ok_any());
+    let noted = || record_of(pool.path())["pruned"].as_str().map(str::to_owned);
+    assert_eq!(noted(), None);
+    for (hours, is_noted) in [(1, false), (7 * 24, true), (40 * 24, false), (-2, false)] {
+        let last = ago(hours);
+        note(&pool, "pruned", json!(last));
+        pool.lovol("watch --once").ok("");
+        assert_eq!(noted().unwrap() > last, is_noted, "{hours}");
+        let is_doubted = !record_of(pool.path())["doubted"].is_null();
+        assert_eq!(is_doubted, ![1, 7 * 24].contains(&hours), "{hours}");
+    }
+    // Of a pool that is never pruned as well.
+    note(&pool, "pruned", Value::Null);
+    note(&pool, "doubted", Value::Null);
+    pool.lovol("watch --once").ok("");
+    assert!(noted().is_some());
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Hold {
         }
         let values = for_each(&places, "held", Place::target, |place| {
             let record = holds::hold(&pool, place, &self.tag, self.until)?;
-            Ok(json!({"name": place.target(), "holds": holds::shown(&record)}))
+            Ok(json!({"name": place.target(), "holds": holds::shown(&pool, &record)}))
         })?;
         context.output.result(&[], "holds", &values)
     }

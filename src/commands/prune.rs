@@ -9,6 +9,7 @@ use crate::complete::{Which, volumes};
 use crate::error::{Error, Result};
 use crate::keep::Keep;
 use crate::name::Name;
+use crate::pool::clock;
 use crate::prune::{self, Request, Verdict};
 use crate::retention::Policy;
 
@@ -81,7 +82,10 @@ fn parse_span(text: &str) -> Result<SpanArgument, String> {
 impl Prune {
     pub(super) fn run(&self, context: &Context<'_>) -> Result<()> {
         require_root()?;
-        let pool = context.pool_for_change()?;
+        let mut pool = context.pool_for_change()?;
+        let doubt = clock::doubt(&pool).filter(|_| !context.globals.yes);
+        // What this clock would have pruned: nothing is while it is doubted, and that says so.
+        clock::believe(&mut pool);
         let index = pool.index()?;
         let (verdicts, mut failures) = prune::judge(&pool, &index, &self.request())?;
         let trash = if self.names.is_empty() {
@@ -90,17 +94,20 @@ impl Prune {
             Vec::new()
         };
         let is_any = verdicts.iter().any(Verdict::goes) || !trash.is_empty();
-        let doubt = prune::doubt(&pool).filter(|_| is_any && !context.globals.yes);
-        let doubt = doubt.map(|why| {
+        let doubt = doubt.filter(|_| is_any).map(|why| {
             Error::refused("nothing is pruned", why)
-                .with_hint("if the clock is right, run it again; -y says so at once")
+                .with_hint("if the clock is right, 'lovol prune -y' says so and prunes")
         });
         if context.globals.dry_run {
             show(&verdicts, &trash, context)?;
             failures.extend(doubt);
             return failed(failures, false, context);
         }
-        prune::note(&pool)?;
+        if context.globals.yes {
+            clock::note_right(&pool)?;
+        } else {
+            clock::note(&pool)?;
+        }
         if let Some(doubt) = doubt {
             return Err(doubt);
         }

@@ -34,7 +34,7 @@ impl Release {
         let places = snapshot_places(&pool, &self.targets)?;
         let index = pool.index()?;
         for place in &places {
-            holds::must_hold(place, &self.tag, place.record_in(&index)?)?;
+            holds::must_hold(&pool, place, &self.tag, place.record_in(&index)?)?;
         }
         let step = |place: &Place| Step::Release {
             snapshot: place.target(),
@@ -46,7 +46,7 @@ impl Release {
         }
         let values = for_each(&places, "released", Place::target, |place| {
             let record = holds::release(&pool, place, &self.tag)?;
-            Ok(json!({"name": place.target(), "holds": holds::shown(&record)}))
+            Ok(json!({"name": place.target(), "holds": holds::shown(&pool, &record)}))
         })?;
         context.output.result(&[], "holds", &values)
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::check::thaw::thaw;
 use crate::commands::{Context, require_root};
 use crate::error::{Context as _, Result};
-use crate::pool::{Pool, settings};
+use crate::pool::{Pool, clock, settings};
 use crate::size::Size;
 use crate::sys::marker;
 use crate::watch::{self, Level};
@@ -87,6 +87,10 @@ fn look(mut pool: Pool, state: &mut State, context: &Context<'_>) -> Result<()> 
     if context.globals.dry_run {
         return show(&pool, level, free, context);
     }
+    if clock::is_to_be_noted(&pool) {
+        // Where it cannot be, the next look does it.
+        drop::<Result<()>>(clock::note(&pool));
+    }
     if level > Level::Enough && Some(level) != state.last {
         let text = format!(
             "the pool {} has {free} free: {level}",
@@ -114,6 +118,11 @@ fn look(mut pool: Pool, state: &mut State, context: &Context<'_>) -> Result<()> 
         context.observer().warn(&format!(
             "that was not enough, {free} are free: 'lovol purge --all' and 'lovol df --plan-free 5G' may help"
         ));
+        if let Some(why) = clock::doubt(&pool) {
+            context.observer().warn(&format!(
+                "what has ended only by this clock stays: {why}; if it is right, 'lovol prune -y' says so and prunes"
+            ));
+        }
     }
     state.last = Some(level);
     context.output.result(&lines, "done", &lines)

@@ -15,6 +15,7 @@
 pub mod abilities;
 pub mod ballast;
 pub mod change;
+pub mod clock;
 pub mod edit;
 pub mod init;
 pub mod lock;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use jiff::Timestamp;
 use rustix::fs::XattrFlags;
+use serde_json::{Map, Value};
 
 use crate::error::{Context, Error, Result};
 use crate::pool::lock::Lock;
@@ -193,20 +193,12 @@ pub fn set(
     Ok(with_defaults(&settings))
 }
 
-/// What notes when the pool was pruned last, beside the settings.
-const PRUNED: &str = "pruned";
-
-/// When the pool was pruned last.
-pub fn pruned(pool: &Pool) -> Option<Timestamp> {
-    pool.settings.extra.get(PRUNED)?.as_str()?.parse().ok()
-}
-
-/// Notes that it is pruned now.
-pub fn note_pruned(pool: &Pool, now: Timestamp) -> Result<()> {
-    write(pool, |settings| {
-        settings.extra.insert(PRUNED.into(), now.to_string().into());
-    })
-    .map(drop)
+/// Changes what is noted beside the settings.
+pub(super) fn change_extra(
+    pool: &Pool,
+    change: impl FnOnce(&mut Map<String, Value>),
+) -> Result<()> {
+    write(pool, |settings| change(&mut settings.extra)).map(drop)
 }
 
 /// Changes them, or nothing; returns the new ones.
