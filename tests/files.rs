@@ -6,7 +6,9 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{TestPool, children, ensure_unchanged, kernel_tells_twins_apart, wait_until};
+use crate::support::{
+    Running, TestPool, children, ensure_unchanged, kernel_tells_twins_apart, wait_until,
+};
 
 #[track_caller]
 fn pool(fs: &str) -> TestPool {
@@ -164,31 +166,42 @@ fn a_file_comes_back_as_it_was(fs: &str) {
     assert_eq!(pool.mounts(), []);
 }
 
+/// Longer than a copy takes to begin, however busy the machine is.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Stops the `cp` of a restore, so that it is not done before a signal comes to lovol.
+#[track_caller]
+fn signal_while_copying(restore: &mut Running, signal: Signal) {
+    let mut copying = None;
+    wait_until("it copies", SOON, || {
+        let is_cp = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "cp\n")
+        };
+        copying = children(restore.pid().as_raw()).into_iter().find(is_cp);
+        copying.is_some()
+    });
+    let copying = Pid::from_raw(copying.unwrap());
+    kill(copying, Signal::SIGSTOP).unwrap();
+    restore.signal(signal);
+    // It may be dead by now.
+    kill(copying, Signal::SIGCONT).ok();
+}
+
 #[test]
-fn a_restore_that_is_interrupted_leaves_nothing() {
-    const SOON: Duration = Duration::from_secs(30);
+fn a_restore_that_is_ended_leaves_nothing() {
     let pool = TestPool::new();
     pool.mounted("home", "1G --fs ext4");
     pool.sh("head -c 400M /dev/urandom > home/big; lovol snapshot home@a; mkdir out");
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let mut restore = pool.lovol("restore home@a:big out/big").start();
-        let mut copying = None;
-        wait_until("it copies", SOON, || {
-            let is_cp = |pid: &i32| {
-                fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "cp\n")
-            };
-            copying = children(restore.pid().as_raw()).into_iter().find(is_cp);
-            copying.is_some()
-        });
-        // It is not done before the signal comes.
-        let copying = Pid::from_raw(copying.unwrap());
-        kill(copying, Signal::SIGSTOP).unwrap();
-        restore.signal(signal);
-        // It may be dead by now.
-        kill(copying, Signal::SIGCONT).ok();
 
-        let finished = restore.finish();
-        assert_eq!(finished.signal(), Some(signal as i32), "{finished}");
-        assert_eq!(pool.sh("ls -A out"), "");
-    }
+    let mut restore = pool.lovol("restore home@a:big out/big").start();
+    signal_while_copying(&mut restore, Signal::SIGTERM);
+    let finished = restore.finish();
+    assert_eq!(finished.signal(), Some(15), "{finished}");
+    assert_eq!(pool.sh("ls -A out"), "");
+
+    // As under nohup.
+    let mut restore = pool.start("trap '' HUP; exec lovol restore home@a:big out/big");
+    signal_while_copying(&mut restore, Signal::SIGHUP);
+    restore.finish().expect_success();
+    pool.sh("cmp home/big out/big");
 }

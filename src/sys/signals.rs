@@ -1,5 +1,7 @@
 //! Signals that wait.
 
+use std::io;
+
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -28,12 +30,28 @@ impl Drop for Blocked {
 
 /// Can be read from once a signal waits that a person or the system ends this process by; it goes on
 /// waiting.
-pub fn that_end() -> nix::Result<SignalFd> {
+///
+/// One that is ignored, as under nohup(1), ends nothing; but blocked it waits as well (kernel/signal.c,
+/// `sig_ignored`).
+pub fn that_end() -> io::Result<SignalFd> {
+    let ignored = ignored()?;
     let signals = [
         Signal::SIGHUP,
         Signal::SIGINT,
         Signal::SIGQUIT,
         Signal::SIGTERM,
     ];
-    SignalFd::with_flags(&signals.into_iter().collect(), SfdFlags::SFD_CLOEXEC)
+    let is_heeded = |signal: &Signal| ignored >> (*signal as u32 - 1) & 1 == 0;
+    let signals = signals.into_iter().filter(is_heeded).collect();
+    Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?)
+}
+
+/// Signal N is bit N - 1 (proc_pid_status(5), `SigIgn`).
+fn ignored() -> io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    Ok(mask.unwrap_or(0))
 }
