@@ -130,7 +130,11 @@ impl<'p> Image<'p> {
     /// no device yet; or be about to go, by one who was killed, which is taken back now.  Whoever comes
     /// after us sees it.
     fn must_still_be_there(&self) -> Result<()> {
-        let _edit = Edit::begin(self.pool)?;
+        let lock = Lock::of_pool(self.pool)?;
+        // Else nothing is written: a view can be had while the pool is frozen or full.
+        let is_begun = !self.pool.index()?.intents.is_empty();
+        let _lock = if is_begun { None } else { Some(lock) };
+        let _edit = is_begun.then(|| Edit::begin(self.pool)).transpose()?;
         self.lock.must_be_of(self.pool, &self.place)
     }
 

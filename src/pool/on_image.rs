@@ -94,6 +94,9 @@ impl OnImage {
             // Taken away by `make`.
             return Ok(());
         }
+        if self.dir.exists() {
+            must_be_empty(&self.dir)?;
+        }
         if self.image().symlink_metadata().is_ok() {
             return Err(Error::Exists {
                 what: self.image().display().to_string(),
@@ -103,11 +106,7 @@ impl OnImage {
                 )),
             });
         }
-        if self.dir.exists() {
-            must_be_empty(&self.dir)
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     /// Makes the image and its XFS, mounts it, and makes a pool in it; or leaves nothing.

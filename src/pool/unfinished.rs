@@ -80,7 +80,11 @@ impl Unfinished {
         Usage::look()?.must_not_use(&self.image.display().to_string(), id, None)?;
         if self.has_pool()? {
             // Killed behind its last step, and not mounted now.
-            return is_finished(&self.file).doing("finish", &self.image);
+            is_finished(&self.file).doing("finish", &self.image)?;
+            return Err(Error::PoolNotMounted {
+                dir: dir.to_owned(),
+                image: self.image,
+            });
         }
         if dir.exists() {
             remove_marker(&open_dir(dir)?);
@@ -91,6 +95,17 @@ impl Unfinished {
 
     /// Whether there is a whole pool in it, which is mounted nowhere: it may have been used for long.
     fn has_pool(&self) -> Result<bool> {
+        self.look_for_pool().map_err(|why| {
+            let image = self.image.display();
+            Error::refused(
+                format!("cannot tell whether there is a pool in {image}"),
+                why.to_string(),
+            )
+            .with_hint(format!("'rm {image}' if you know that there is none"))
+        })
+    }
+
+    fn look_for_pool(&self) -> Result<bool> {
         let image = beneath::reopen(&self.file, OFlags::RDWR).doing("open", &self.image)?;
         let device = attach(&image)?;
         // Read-only, but the log replays: the settings may be in nothing else yet.

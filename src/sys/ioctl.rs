@@ -252,7 +252,7 @@ fn ignore_lease_breaks() -> nix::Result<()> {
 /// The process must have one thread only, as lovol has: otherwise the child could inherit a lock
 /// that nobody releases.
 pub fn fork(child: impl FnOnce()) -> io::Result<nix::unistd::Pid> {
-    // SAFETY: lovol starts no threads, so the child is a whole copy of the process.
+    // SAFETY: lovol starts no threads that live on, so the child is a whole copy of the process.
     match unsafe { nix::unistd::fork() }? {
         nix::unistd::ForkResult::Parent { child } => Ok(child),
         nix::unistd::ForkResult::Child => {

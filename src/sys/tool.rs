@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -146,7 +147,12 @@ fn output_until_signalled(command: &mut Command) -> io::Result<Output> {
     let signals = signals::that_end()?;
     let mut child = command.spawn()?;
     match watch(&child, signals) {
-        Ok(()) => child.wait_with_output(),
+        Ok(watching) => {
+            let output = child.wait_with_output();
+            // It sees that end, too.
+            drop(watching.join());
+            output
+        }
         Err(error) => {
             child.kill()?;
             child.wait()?;
@@ -156,7 +162,7 @@ fn output_until_signalled(command: &mut Command) -> io::Result<Output> {
 }
 
 /// Kills it as soon as there is such a signal, from a thread that ends with it.
-fn watch(child: &Child, signals: SignalFd) -> io::Result<()> {
+fn watch(child: &Child, signals: SignalFd) -> io::Result<JoinHandle<()>> {
     // Never another process that got its number.
     let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let wait_and_kill = move || {
@@ -168,5 +174,5 @@ fn watch(child: &Child, signals: SignalFd) -> io::Result<()> {
         // Nothing, if it has ended by itself.
         let _ = pidfd_send_signal(&process, Signal::KILL);
     };
-    std::thread::Builder::new().spawn(wait_and_kill).map(drop)
+    std::thread::Builder::new().spawn(wait_and_kill)
 }
