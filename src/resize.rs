@@ -73,10 +73,10 @@ impl<'p> Resize<'p> {
         let record = image.record();
         // What +SIZE and -SIZE are from: typed again, they finish what was begun.
         let is_unfinished = record.properties.contains_key(RESIZING);
-        let from = match amount {
-            Amount::AtLeast(_) => old,
-            _ if is_unfinished => record.size,
-            _ => old,
+        let from = if is_unfinished && !matches!(amount, Amount::AtLeast(_)) {
+            record.size
+        } else {
+            old
         };
         let resize = Self {
             pool,

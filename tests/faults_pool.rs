@@ -512,20 +512,25 @@ fn leave_intent(pool: &TestPool, steps: &Value) {
     fs::write(&path, index.to_string()).unwrap();
 }
 
+/// The steps by which `home` goes to the trash, and more behind them.
+fn deletion(id: &str, more: &[Value]) -> Value {
+    let trash = format!("trash/{id}");
+    let mut steps = vec![
+        serde_json::json!({"step": "make-dir", "path": trash}),
+        serde_json::json!({"step": "move", "from": "volumes/home.img", "to": format!("{trash}/volume.img")}),
+        serde_json::json!({"step": "move", "from": "snapshots/home", "to": format!("{trash}/snapshots")}),
+        serde_json::json!({"step": "trash", "volume": "home", "id": id, "deleted": "2026-01-01T00:00:00Z"}),
+    ];
+    steps.extend_from_slice(more);
+    Value::Array(steps)
+}
+
 #[test]
 fn what_is_in_use_by_now_is_not_moved_to_finish_what_was_begun() {
     let pool = filled();
     let id = "home@20260101T000000Z";
     pool.sh(&format!("mkdir -m 700 $POOL/trash/{id}"));
-    leave_intent(
-        &pool,
-        &serde_json::json!([
-            {"step": "make-dir", "path": format!("trash/{id}")},
-            {"step": "move", "from": "volumes/home.img", "to": format!("trash/{id}/volume.img")},
-            {"step": "move", "from": "snapshots/home", "to": format!("trash/{id}/snapshots")},
-            {"step": "trash", "volume": "home", "id": id, "deleted": "2026-01-01T00:00:00Z"},
-        ]),
-    );
+    leave_intent(&pool, &deletion(id, &[]));
     pool.sh("mkdir $TEMP/m; mount -o loop $POOL/volumes/home.img $TEMP/m");
     pool.lovol("create new 1M --fs none").ok("new\n");
     assert!(pool.image("home").exists());
@@ -539,21 +544,17 @@ fn what_is_in_use_by_now_is_not_deleted_for_good_either() {
     // Killed behind the first step of a 'delete --now -r'; the next mounts it.
     let id = "home@20260101T000000Z";
     let trash = format!("trash/{id}");
-    leave_intent(
-        &pool,
-        &serde_json::json!([
-            {"step": "make-dir", "path": trash},
-            {"step": "move", "from": "volumes/home.img", "to": format!("{trash}/volume.img")},
-            {"step": "move", "from": "snapshots/home", "to": format!("{trash}/snapshots")},
-            {"step": "trash", "volume": "home", "id": id, "deleted": "2026-01-01T00:00:00Z"},
-            {"step": "forget-trash", "id": id},
-            {"step": "remove", "path": format!("{trash}/snapshots/a.img")},
-            {"step": "remove-dir", "path": format!("{trash}/snapshots")},
-            {"step": "remove", "path": format!("{trash}/volume.img")},
-            {"step": "remove-dir", "path": trash},
-        ]),
-    );
-    pool.sh("mkdir $POOL/trash/home@20260101T000000Z $TEMP/m; mount -o loop $POOL/volumes/home.img $TEMP/m");
+    let for_good = [
+        serde_json::json!({"step": "forget-trash", "id": id}),
+        serde_json::json!({"step": "remove", "path": format!("{trash}/snapshots/a.img")}),
+        serde_json::json!({"step": "remove-dir", "path": format!("{trash}/snapshots")}),
+        serde_json::json!({"step": "remove", "path": format!("{trash}/volume.img")}),
+        serde_json::json!({"step": "remove-dir", "path": trash}),
+    ];
+    leave_intent(&pool, &deletion(id, &for_good));
+    pool.sh(&format!(
+        "mkdir $POOL/{trash} $TEMP/m; mount -o loop $POOL/volumes/home.img $TEMP/m"
+    ));
     pool.lovol("create new 1M --fs none").ok("new\n");
     assert!(pool.image("home").exists());
     assert!(pool.snapshot_image("home", "a").exists());
@@ -673,15 +674,7 @@ fn what_takes_the_place_of_a_rolled_back_volume_is_not_called_what_it_was() {
 fn what_was_begun_is_finished_before_anything_is_looked_up() {
     let pool = filled();
     let id = "home@20260101T000000Z";
-    leave_intent(
-        &pool,
-        &serde_json::json!([
-            {"step": "make-dir", "path": format!("trash/{id}")},
-            {"step": "move", "from": "volumes/home.img", "to": format!("trash/{id}/volume.img")},
-            {"step": "move", "from": "snapshots/home", "to": format!("trash/{id}/snapshots")},
-            {"step": "trash", "volume": "home", "id": id, "deleted": "2026-01-01T00:00:00Z"},
-        ]),
-    );
+    leave_intent(&pool, &deletion(id, &[]));
     let said = pool
         .lovol("snapshot home@c")
         .fails(1, "no volume named home");

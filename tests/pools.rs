@@ -1,8 +1,7 @@
 //! Pools: made where reflinks work, on an image of their own elsewhere, refused where unsafe.
 
-use std::time::Duration;
-
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use crate::support::{Scratch, TestPool, ensure_unchanged, lovol, sh, wait_until};
 

@@ -698,6 +698,14 @@ fn machine_on(file: &std::path::Path) -> std::fs::File {
         .unwrap()
 }
 
+/// Each way to mount `vm`.
+const MOUNTS: [&str; 4] = [
+    "mount vm m",
+    "mount vm m -o ro",
+    "mount vm m -o fsck",
+    "mount vm m -n",
+];
+
 #[test]
 fn beside_a_virtual_machine_on_its_device_a_volume_is_not_mounted() {
     let pool = TestPool::new();
@@ -710,12 +718,7 @@ fn beside_a_virtual_machine_on_its_device_a_volume_is_not_mounted() {
     let machine = machine_on(device.as_ref());
     let before = pool.sh(&format!("sha1sum {device}"));
     ensure_unchanged(&pool, || {
-        for words in [
-            "mount vm m",
-            "mount vm m -o ro",
-            "mount vm m -o fsck",
-            "mount vm m -n",
-        ] {
+        for words in MOUNTS {
             let said = pool.lovol(words).fails(1, "volume vm is in use: lovol-");
             assert!(said.contains("lovol snapshot --crash vm"), "{said}");
         }
@@ -744,14 +747,7 @@ fn beside_a_virtual_machine_on_its_image_a_volume_is_neither_mounted_nor_attache
     let image = pool.image("vm");
     let machine = machine_on(&image);
     ensure_unchanged(&pool, || {
-        for words in [
-            "mount vm m",
-            "mount vm m -o ro",
-            "mount vm m -o fsck",
-            "mount vm m -n",
-            "attach vm",
-            "attach vm -n",
-        ] {
+        for words in MOUNTS.iter().chain(&["attach vm", "attach vm -n"]) {
             pool.lovol(words).fails(1, "volume vm is in use: lovol-");
         }
     });

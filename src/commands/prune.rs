@@ -84,7 +84,8 @@ impl Prune {
         require_root()?;
         let mut pool = context.pool_for_change()?;
         let doubt = clock::doubt(&pool).filter(|_| !context.globals.yes);
-        // What this clock would have pruned: nothing is while it is doubted, and that says so.
+        // Judged is what this clock would have pruned.  While it is doubted nothing of it goes, and the
+        // error is for those who would have had it go.
         clock::believe(&mut pool);
         let index = pool.index()?;
         let (verdicts, mut failures) = prune::judge(&pool, &index, &self.request())?;

@@ -86,7 +86,7 @@ pub(super) fn grow(root: &OwnedFd, device: &Path, bytes: u64) -> Result<()> {
 /// How large it is, in bytes, by its device.
 pub fn size(device: &Path) -> Result<u64> {
     let superblock = Superblock::read(device).doing("ask for the size of", device)?;
-    Ok(superblock.blocks * superblock.block)
+    Ok(superblock.bytes())
 }
 
 /// Whether resize2fs, which failed, has changed nothing of one that was ready and had so many bytes.
@@ -95,7 +95,7 @@ pub fn size(device: &Path) -> Result<u64> {
 /// end (e2fsprogs, resize/resize2fs.c, `resize_fs`).
 pub fn is_untouched(device: &Path, bytes: u64) -> Result<bool> {
     let superblock = Superblock::read(device).doing("ask for the state of", device)?;
-    Ok(superblock.blocks * superblock.block == bytes && !superblock.has_errors)
+    Ok(superblock.bytes() == bytes && !superblock.has_errors)
 }
 
 /// What its superblock says of its size and state (Documentation/filesystems/ext4/super.rst).
@@ -125,5 +125,10 @@ impl Superblock {
             // The upper half is s_state, at 0x3A; 2: errors.
             has_errors: word(0x38)? >> 16 & 2 != 0,
         })
+    }
+
+    /// The filesystem's size.
+    fn bytes(&self) -> u64 {
+        self.blocks * self.block
     }
 }

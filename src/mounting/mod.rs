@@ -131,10 +131,12 @@ impl<'p> Image<'p> {
     /// after us sees it.
     fn must_still_be_there(&self) -> Result<()> {
         let lock = Lock::of_pool(self.pool)?;
-        // Else nothing is written: a view can be had while the pool is frozen or full.
-        let is_begun = !self.pool.index()?.intents.is_empty();
-        let _lock = if is_begun { None } else { Some(lock) };
-        let _edit = is_begun.then(|| Edit::begin(self.pool)).transpose()?;
+        if self.pool.index()?.intents.is_empty() {
+            // Nothing is written: a view can be had while the pool is frozen or full.
+            return self.lock.must_be_of(self.pool, &self.place);
+        }
+        drop(lock);
+        let _edit = Edit::begin(self.pool)?;
         self.lock.must_be_of(self.pool, &self.place)
     }
 

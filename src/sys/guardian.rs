@@ -214,25 +214,28 @@ pub(super) fn wait_for_end(parent: &OwnedFd, time: Duration) -> bool {
 /// One that cannot be thawed at once does not keep the others waiting.
 fn thaw_for_the_dead(wards: &[Ward]) {
     let started = Instant::now();
-    let mut left: Vec<&Ward> = wards.iter().collect();
-    loop {
-        left.retain(|ward| !has_thawed(ward));
-        if left.is_empty() || started.elapsed() >= LAST_TRIES {
-            return;
-        }
+    while !thaw_each(wards) && started.elapsed() < LAST_TRIES {
         std::thread::sleep(RETRY);
+    }
+    for ward in wards.iter().filter(|ward| !may_be_frozen(ward)) {
+        ward.marker.set(State::Thawed);
+        ward.marker.remove();
     }
 }
 
-/// Tries once, and removes the marker of what is not frozen by us any more, if it ever was.
-fn has_thawed(ward: &Ward) -> bool {
-    if ward.marker.state().may_be_frozen() {
+/// Tries each once that may be frozen; whether none is any more.  That it was not counts as well.
+///
+/// Nothing is allocated: memory may have to be had from what is frozen.
+fn thaw_each(wards: &[Ward]) -> bool {
+    for ward in wards.iter().filter(|ward| may_be_frozen(ward)) {
         match ioctl::thaw(&ward.root) {
-            Err(error) if !is_not_frozen(&error) => return false,
-            _ => {}
+            Err(error) if !is_not_frozen(&error) => {}
+            _ => ward.marker.set(State::Thawed),
         }
     }
-    ward.marker.set(State::Thawed);
-    ward.marker.remove();
-    true
+    !wards.iter().any(may_be_frozen)
+}
+
+fn may_be_frozen(ward: &Ward) -> bool {
+    ward.marker.state().may_be_frozen()
 }
